@@ -1,0 +1,8 @@
+// Package measure turns attempts into a verdict. It holds the plans (which
+// attempt comes next, given those already made), the payloads, and [Classify],
+// which names a verdict from evidence alone.
+//
+// [Next] and [Classify] are pure: the same attempts give the same answer today
+// and when they are read back from a dataset years later. No clock, no random
+// number, no system call may enter this package.
+package measure
