@@ -1,0 +1,46 @@
+// Package dataset keeps everything a survey produced in one self-contained
+// directory that outlives us: DuckDB, Spark, ClickHouse and pandas open its
+// tables without our code.
+//
+//	DIR/survey.json                                  the survey: spec, seed, versions, kernels, counts, state
+//	DIR/targets.parquet                              the frozen targets in item order, one row group per chunk
+//	DIR/measurements/<survey>.<probe>.<chunk>.parquet  one row per measurement
+//	DIR/attempts/<survey>.<probe>.<chunk>.parquet      one row per attempt
+//
+// Survey and probe are percent-encoded in file names, a chunk is written with
+// ten digits, so names sort in chunk order.
+//
+// # What a reader may rely on
+//
+// Every file is complete or absent. It is written under a temporary name in
+// the same directory, synced, and linked to its name; readers see only names
+// that end in ".parquet" and ignore the rest. A chunk's attempts are published
+// before its measurements: where the measurements are, the attempts are too. A
+// chunk is created once; writing it again changes nothing. survey.json alone is
+// replaced, atomically, while a survey runs. A survey that is running, was
+// cancelled or was killed therefore leaves a dataset that is good to read.
+//
+// # Tables
+//
+// Columns, types, units and nulls are listed in SCHEMA.md, which a test keeps
+// true. The rules behind them:
+//
+//   - Flat tables; the only nested column is conditions, a LIST of strings.
+//   - The unit is in the name: _us are microseconds, _bytes bytes. The kernel's
+//     clocks that feed them (TCP_INFO, the scheduler) are no finer than that,
+//     so nanoseconds are cut off, not rounded: us = ns / 1000. This and the
+//     monotonic part of a time are all that a stored measurement loses.
+//   - started is TIMESTAMP in microseconds, UTC, by the probe's clock.
+//   - Null means not known, not reached or not there, never 0 and never "".
+//     A fact with three answers keeps three: cookie_before_state tells "none"
+//     from "not_read" where cookie_before is null in both cases.
+//   - Enums are stored by name. A number this version has no name for is
+//     stored as that number in digits, so nothing from a newer probe is lost.
+//   - Columns are only ever added. [SchemaVersion] in survey.json grows when a
+//     reader has to know.
+//
+// What may not enter: networking, the clock, random numbers, and any opinion on
+// what the evidence means. Verdicts are stored as they were given; columns that
+// are computed here (saved_us and the medians it comes from) are arithmetic on
+// the attempts beside them.
+package dataset

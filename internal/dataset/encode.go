@@ -1,0 +1,91 @@
+package dataset
+
+import (
+	"io"
+
+	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress/zstd"
+
+	"tfofleet/internal/measure"
+)
+
+// batchRows is how many rows are handed to a table at once.
+const batchRows = 64
+
+// encoder turns measurements into the two tables. It keeps its buffers from
+// chunk to chunk.
+type encoder struct {
+	attempts     *parquet.GenericWriter[attemptRow]
+	measurements *parquet.GenericWriter[measurementRow]
+
+	attemptRows      [batchRows]attemptRow
+	attemptCells     [batchRows]attemptCells
+	measurementRows  [batchRows]measurementRow
+	measurementCells [batchRows]measurementCells
+	scratch          []int64
+}
+
+func newEncoder() *encoder {
+	return &encoder{
+		attempts:     parquet.NewGenericWriter[attemptRow](io.Discard, writerOptions()...),
+		measurements: parquet.NewGenericWriter[measurementRow](io.Discard, writerOptions()...),
+	}
+}
+
+// encode writes ms to both tables and closes them.
+func (c *encoder) encode(attempts, measurements io.Writer, k *ChunkKey, ms []measure.Measurement) error {
+	c.attempts.Reset(attempts)
+	c.measurements.Reset(measurements)
+	na, nm := 0, 0
+	for i := range ms {
+		m := &ms[i]
+		target := addrText(m.Addr)
+		for seq := range m.Attempts {
+			c.attemptRows[na].fill(k, m, seq, target, &c.attemptCells[na])
+			if na++; na == batchRows {
+				if _, err := c.attempts.Write(c.attemptRows[:na]); err != nil {
+					return err
+				}
+				na = 0
+			}
+		}
+		c.measurementRows[nm].fill(k, m, target, &c.measurementCells[nm], &c.scratch)
+		if nm++; nm == batchRows {
+			if _, err := c.measurements.Write(c.measurementRows[:nm]); err != nil {
+				return err
+			}
+			nm = 0
+		}
+	}
+	if _, err := c.attempts.Write(c.attemptRows[:na]); err != nil {
+		return err
+	}
+	if _, err := c.measurements.Write(c.measurementRows[:nm]); err != nil {
+		return err
+	}
+	if err := c.attempts.Close(); err != nil {
+		return err
+	}
+	return c.measurements.Close()
+}
+
+// codec compresses every column. The fastest level already finds what repeats
+// in tcp_info, the bulk of it.
+var codec = &zstd.Codec{Level: zstd.SpeedFastest}
+
+// writerOptions are shared by all tables.
+func writerOptions() []parquet.WriterOption {
+	return []parquet.WriterOption{
+		parquet.Compression(codec),
+		// Times and durations, where a column's tag says nothing else.
+		parquet.DefaultEncodingFor(parquet.Int64, &parquet.DeltaBinaryPacked),
+		parquet.CreatedBy("tfofleet", "", ""),
+		// Nobody searches for the smallest of these.
+		parquet.SkipPageBounds("cookie"),
+		parquet.SkipPageBounds("cookie_before"),
+		parquet.SkipPageBounds("cookie_after"),
+		parquet.SkipPageBounds("response_hash"),
+		parquet.SkipPageBounds("info_handshake"),
+		parquet.SkipPageBounds("info_final"),
+	}
+}

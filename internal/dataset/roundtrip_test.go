@@ -1,0 +1,82 @@
+package dataset
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"tfofleet/internal/measure"
+)
+
+var exact = []cmp.Option{
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
+	cmp.Comparer(func(a, b time.Time) bool { return a == b }),
+	cmpopts.EquateEmpty(),
+}
+
+func testSurvey() *Survey {
+	return &Survey{ID: "s1", Name: "test", State: StateRunning, Created: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)}
+}
+
+func newDataset(t testing.TB) *Writer {
+	t.Helper()
+	w, err := Create(t.TempDir(), testSurvey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func readAll(t testing.TB, dir string) []Record {
+	t.Helper()
+	var rs []Record
+	for r, err := range Read(dir) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		rs = append(rs, r)
+	}
+	return rs
+}
+
+// Everything the schema claims to hold comes back, through one encoder that
+// has other chunks behind it.
+func TestRoundTrip(t *testing.T) {
+	w := newDataset(t)
+	var all []Record
+	chunk := uint32(0)
+	rapid.Check(t, func(t *rapid.T) {
+		k := ChunkKey{"s1", "local", chunk}
+		ms := rapid.SliceOfN(genMeasurement(), 0, 40).Draw(t, "measurements")
+		if err := w.WriteChunk(k, ms); err != nil {
+			t.Fatal(err)
+		}
+		chunk++
+		var got []measure.Measurement
+		for r, err := range ReadChunk(w.Dir(), k) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.ChunkKey != k {
+				t.Fatalf("chunk %v, want %v", r.ChunkKey, k)
+			}
+			got = append(got, r.Measurement)
+			all = append(all, r)
+		}
+		if diff := cmp.Diff(ms, got, exact...); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+	if diff := cmp.Diff(all, readAll(t, w.Dir()), exact...); diff != "" {
+		t.Fatal(diff)
+	}
+	if !slices.IsSortedFunc(all, func(a, b Record) int { return a.ChunkKey.compare(b.ChunkKey) }) {
+		t.Fatal("not in chunk order")
+	}
+}

@@ -1,0 +1,133 @@
+package dataset
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// SchemaVersion is the version of the directory's layout and tables that this
+// package writes. Readers refuse a higher one.
+const SchemaVersion = 1
+
+// State is where a survey stood when survey.json was last written. A killed
+// survey stays StateRunning.
+type State string
+
+const (
+	StateRunning   State = "running"
+	StateDone      State = "done"
+	StateCancelled State = "cancelled"
+	StateFailed    State = "failed"
+)
+
+// Survey is the content of survey.json. The JSON names are stable.
+type Survey struct {
+	Schema  int       `json:"schema"` // set by the writer to SchemaVersion
+	ID      string    `json:"id"`
+	Name    string    `json:"name"`
+	State   State     `json:"state"`
+	Reason  string    `json:"reason,omitempty"` // why it failed
+	Created time.Time `json:"created"`          // UTC
+	Ended   time.Time `json:"ended,omitzero"`   // UTC; absent while it runs
+	Spec    Spec      `json:"spec"`
+	// Versions are those of the programs that took part, by name:
+	// "controller", "go".
+	Versions map[string]string `json:"versions"`
+	Counts   Counts            `json:"counts"`
+	Probes   []Probe           `json:"probes"`
+}
+
+// Spec is what the survey did to every target. It was frozen when the survey
+// was created.
+type Spec struct {
+	Plan         string  `json:"plan"`                    // quick, standard, thorough
+	Family       string  `json:"family"`                  // any, 4, 6
+	Payload      string  `json:"payload"`                 // auto, http, tls, dns, bytes, none
+	PayloadBytes []byte  `json:"payload_bytes,omitempty"` // base64; with payload "bytes"
+	Seed         uint64  `json:"seed,string"`             // a string: JSON numbers end at 2^53
+	Rate         float64 `json:"rate"`                    // new connections per second and probe; 0 = unlimited
+	Concurrency  uint32  `json:"concurrency"`             // connections open at the same time and probe
+	TimeoutUS    int64   `json:"timeout_us"`              // for the handshake, and again for the response
+	HoldUS       int64   `json:"hold_us"`                 // rest between measurements of one address
+	ChunkSize    int     `json:"chunk_size"`              // targets per chunk; the last chunk may hold fewer
+}
+
+// Counts holds every planned target once:
+// planned = measured + refused + interrupted + cancelled + lost + pending.
+type Counts struct {
+	Planned     uint64 `json:"planned"`
+	Measured    uint64 `json:"measured"`
+	Refused     uint64 `json:"refused"`
+	Interrupted uint64 `json:"interrupted"`
+	Cancelled   uint64 `json:"cancelled"`
+	Lost        uint64 `json:"lost"`
+	Pending     uint64 `json:"pending"`
+	// Verdicts counts the measured targets by verdict name.
+	Verdicts map[string]uint64 `json:"verdicts,omitempty"`
+}
+
+// Probe is a vantage point and what it knew of its own kernel.
+type Probe struct {
+	Name              string `json:"name"`
+	Version           string `json:"version"`
+	Hostname          string `json:"hostname"`
+	Kernel            string `json:"kernel"` // uname release
+	Arch              string `json:"arch"`
+	TCPFastOpen       *int   `json:"tcp_fastopen"`        // net.ipv4.tcp_fastopen, bits; null when unknown
+	BlackholeTimeoutS *int   `json:"blackhole_timeout_s"` // net.ipv4.tcp_fastopen_blackhole_timeout_sec; null when unknown
+	CanClearCookies   *bool  `json:"can_clear_cookies"`   // deleting from tcp_metrics is permitted; null when not tried
+}
+
+const surveyFile = "survey.json"
+
+// ReadSurvey reads DIR/survey.json. The error is fs.ErrNotExist when there is
+// none, and says so when a newer version wrote it.
+func ReadSurvey(dir string) (*Survey, error) {
+	path := filepath.Join(dir, surveyFile)
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is not a dataset: %w", dir, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var s Survey
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if s.Schema < 1 || s.Schema > SchemaVersion {
+		return nil, fmt.Errorf("%s: schema version %d, this program reads 1 to %d", path, s.Schema, SchemaVersion)
+	}
+	return &s, nil
+}
+
+// writeSurvey publishes survey.json with put: create or replace.
+func writeSurvey(dir string, s *Survey, put func(f *file) error) error {
+	c := *s
+	c.Schema = SchemaVersion
+	c.Created = c.Created.UTC()
+	if !c.Ended.IsZero() {
+		c.Ended = c.Ended.UTC()
+	}
+	b, err := json.MarshalIndent(&c, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := createTemp(filepath.Join(dir, surveyFile))
+	if err != nil {
+		return err
+	}
+	defer f.discard()
+	if _, err := f.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	if err := f.finish(); err != nil {
+		return err
+	}
+	return put(f)
+}

@@ -1,0 +1,150 @@
+package dataset
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/parquet-go/parquet-go"
+
+	"tfofleet/internal/measure"
+)
+
+const (
+	targetsFile = "targets.parquet"
+	// chunkSizeKey is where targets.parquet keeps its chunk size.
+	chunkSizeKey = "tfofleet.chunk_size"
+)
+
+// WriteTargets freezes the targets of a survey in DIR/targets.parquet, making
+// dir if it is not there, and returns how many there are. seq gives them in
+// item order from 0; its first error ends the writing. Nothing is left behind
+// on an error; it is fs.ErrExist when the targets are frozen already.
+func WriteTargets(dir string, chunkSize int, seq iter.Seq2[measure.Target, error]) (n uint64, err error) {
+	if chunkSize < 1 {
+		return 0, fmt.Errorf("chunk size %d", chunkSize)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return 0, err
+	}
+	path := filepath.Join(dir, targetsFile)
+	if _, err := os.Lstat(path); err == nil {
+		return 0, &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+	}
+	f, err := createTemp(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.discard()
+
+	w := parquet.NewGenericWriter[targetRow](f, append(writerOptions(),
+		parquet.MaxRowsPerRowGroup(int64(chunkSize)),
+		parquet.KeyValueMetadata(chunkSizeKey, strconv.Itoa(chunkSize)))...)
+	var rows [batchRows]targetRow
+	i := 0
+	for t, err := range seq {
+		if err != nil {
+			return 0, err
+		}
+		if t.Item != n {
+			return 0, fmt.Errorf("target %d of the list says it is item %d", n, t.Item)
+		}
+		n++
+		rows[i] = targetRow{Item: int64(t.Item), Address: addrText(t.Addr), Port: int32(t.Port), Hostname: t.Hostname}
+		if i++; i == batchRows {
+			if _, err := w.Write(rows[:]); err != nil {
+				return 0, err
+			}
+			i = 0
+		}
+	}
+	if _, err := w.Write(rows[:i]); err != nil {
+		return 0, err
+	}
+	if err := w.Close(); err != nil {
+		return 0, err
+	}
+	if err := f.finish(); err != nil {
+		return 0, err
+	}
+	return n, f.create()
+}
+
+// Targets is an open targets.parquet. Its methods may be called from several
+// goroutines.
+type Targets struct {
+	f         *os.File
+	pf        *parquet.File
+	chunkSize int
+}
+
+// OpenTargets opens DIR/targets.parquet; the error is fs.ErrNotExist when the
+// targets were not frozen yet.
+func OpenTargets(dir string) (*Targets, error) {
+	f, err := os.Open(filepath.Join(dir, targetsFile))
+	if err != nil {
+		return nil, err
+	}
+	t := &Targets{f: f}
+	if err := t.open(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *Targets) open() error {
+	return guard(t.f, func() (err error) {
+		if t.pf, err = openParquet(t.f); err != nil {
+			return err
+		}
+		s, _ := t.pf.Lookup(chunkSizeKey)
+		if t.chunkSize, err = strconv.Atoi(s); err != nil || t.chunkSize < 1 {
+			return fmt.Errorf("%s: %q is not a chunk size", chunkSizeKey, s)
+		}
+		return nil
+	})
+}
+
+// Len is the number of targets.
+func (t *Targets) Len() uint64 { return uint64(t.pf.NumRows()) }
+
+// ChunkSize is the number of targets per chunk; the last chunk may hold fewer.
+func (t *Targets) ChunkSize() int { return t.chunkSize }
+
+// Chunks is the number of chunks.
+func (t *Targets) Chunks() int { return len(t.pf.RowGroups()) }
+
+// Chunk reads the targets of chunk i: items i*ChunkSize and on.
+func (t *Targets) Chunk(i int) (ts []measure.Target, err error) {
+	if i < 0 || i >= t.Chunks() {
+		return nil, fmt.Errorf("%s: no chunk %d among %d", t.f.Name(), i, t.Chunks())
+	}
+	err = guard(t.f, func() error {
+		group := t.pf.RowGroups()[i]
+		r := parquet.NewGenericRowGroupReader[targetRow](group)
+		defer r.Close()
+		rows := make([]targetRow, group.NumRows())
+		if n, err := r.Read(rows); n < len(rows) && err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+		ts = make([]measure.Target, len(rows))
+		var p parser
+		for j := range rows {
+			r := &rows[j]
+			ts[j] = measure.Target{Item: uint64(r.Item), Addr: p.addr("address", r.Address), Port: uint16(r.Port), Hostname: r.Hostname}
+		}
+		return p.err
+	})
+	return ts, err
+}
+
+// Close closes the file.
+func (t *Targets) Close() error { return t.f.Close() }
