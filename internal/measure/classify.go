@@ -1,0 +1,210 @@
+package measure
+
+import (
+	"slices"
+	"strings"
+
+	"tfofleet/internal/tfo"
+)
+
+// Conditions. A measurement carries every one that holds, sorted.
+const (
+	CondWorks     Condition = "tfo.connectivity.works"     // plain and Fast Open both reach the target
+	CondBroken    Condition = "tfo.connectivity.broken"    // plain does, Fast Open does not
+	CondOffline   Condition = "tfo.connectivity.offline"   // neither does
+	CondTransient Condition = "tfo.connectivity.transient" // plain failed at least once and Fast Open worked
+	CondLossy     Condition = "tfo.connectivity.lossy"     // plain handshakes lost segments too
+
+	CondCookieReceived     Condition = "tfo.cookie.received"
+	CondCookieNotReceived  Condition = "tfo.cookie.not_received"
+	CondCookieExperimental Condition = "tfo.cookie.experimental" // granted to option kind 254 only
+	CondCookieChanged      Condition = "tfo.cookie.changed"      // a later SYN-ACK brought another one
+	CondCookieOddLength    Condition = "tfo.cookie.odd_length"   // not 8 bytes
+
+	CondSynDataAcked    Condition = "tfo.syndata.acked"
+	CondSynDataNotAcked Condition = "tfo.syndata.not_acked"
+	CondSynDataPartial  Condition = "tfo.syndata.partial"
+	CondSynDataLost     Condition = "tfo.syndata.lost"   // the SYN with data timed out
+	CondSynDataFailed   Condition = "tfo.syndata.failed" // the connection with SYN data failed
+	CondSynDataNotTried Condition = "tfo.syndata.not_tried"
+
+	CondOptionLost       Condition = "tfo.option.lost" // a SYN with a cookie request timed out
+	CondAfterBlackholed  Condition = "tfo.after.blackholed"
+	CondAfterReset       Condition = "tfo.after.reset"
+	CondAfterClosed      Condition = "tfo.after.closed" // closed without a byte, where plain attempts get a response
+	CondAnsweredRST      Condition = "tfo.reset.rst"
+	CondAnsweredICMP     Condition = "tfo.reset.icmp"
+	CondNoResponse       Condition = "tfo.response.none" // not even plain attempts are answered
+	CondOfflineRefused   Condition = "tfo.offline.refused"
+	CondOfflineTimeout   Condition = "tfo.offline.timeout"
+	CondOfflineUnreach   Condition = "tfo.offline.unreachable"
+	CondTriesDisagree    Condition = "tfo.tries.disagree"
+	CondVantageDisabled  Condition = "tfo.vantage.tfo_disabled" // net.ipv4.tcp_fastopen bit 0x1 is clear
+	CondVantagePaused    Condition = "tfo.vantage.tfo_paused"   // the kernel did not send the option: black-hole pause
+	CondVantageNoRoute   Condition = "tfo.vantage.no_route"
+	CondVantageStale     Condition = "tfo.vantage.stale_cookie" // a cookie was there that could not be deleted first
+	CondVantageUncleared Condition = "tfo.vantage.cookie_not_cleared"
+)
+
+// Classify names the verdict the attempts support, and every condition that
+// holds. It is pure, and total: any attempts whatever get a verdict.
+func Classify(plan Plan, attempts []tfo.Evidence) (Verdict, []Condition) {
+	t := tallyOf(attempts)
+	v := t.verdict(plan)
+	cs := t.conditions(v, attempts)
+	slices.Sort(cs)
+	return v, slices.Compact(cs)
+}
+
+func (t *tally) verdict(plan Plan) Verdict {
+	if t.plainOK == 0 && !(plan == Quick && t.plain == 0) {
+		switch {
+		case t.established():
+			return Inconclusive // only Fast Open got through: no control to judge it by
+		case t.last == nil || t.of[local] > 0 || t.last.End == tfo.EndLocal && !noRoute(t.last):
+			return Inconclusive
+		}
+		return Offline
+	}
+	if f := t.fault(); f != 0 {
+		return f
+	}
+	switch {
+	case t.failRun > 0:
+		return Inconclusive // it went down while we looked, or the block is not proved
+	case t.good() >= 2 && t.good() > t.bad():
+		return Supported
+	case t.good() == 0 && t.of[granted] == 0 && t.bad() == 0 && t.of[noCookie] >= 3:
+		return Unsupported
+	}
+	return Inconclusive
+}
+
+func noRoute(ev *tfo.Evidence) bool {
+	return ev.Errno == "ENETUNREACH" || ev.Errno == "EHOSTUNREACH"
+}
+
+func (t *tally) conditions(v Verdict, attempts []tfo.Evidence) []Condition {
+	var cs []Condition
+	add := func(c Condition, when bool) {
+		if when {
+			cs = append(cs, c)
+		}
+	}
+	worked := t.of[granted] + t.of[noCookie] + t.of[acked] + t.of[partial] + t.of[notAcked] + t.of[replaced] + t.of[empty] + t.of[optionLost] + t.of[dataLost]
+	add(CondOffline, v == Offline)
+	add(CondTransient, t.plainFailed > 0 && worked > 0 && v != ClientBlocked)
+	add(CondWorks, v == Supported || v == Unsupported || v == CookieOnly || v == CookieUnstable || v == DataTruncated)
+	add(CondBroken, v.breaks())
+	add(CondLossy, t.plainLossy > 0)
+	add(CondNoResponse, t.plainOK > 0 && !t.base.answered)
+
+	add(CondSynDataAcked, t.of[acked] > 0)
+	add(CondSynDataNotAcked, t.of[notAcked] > 0 || t.of[replaced] > 0)
+	add(CondSynDataPartial, t.of[partial] > 0)
+	add(CondSynDataLost, t.of[dataLost] > 0)
+	add(CondSynDataNotTried, t.of[empty] > 0)
+	add(CondOptionLost, t.of[optionLost] > 0)
+	add(CondAfterBlackholed, v == BlackholedAfterHandshake)
+	add(CondTriesDisagree, v == Inconclusive && t.tfo-t.of[local] > 0 && t.plainOK > 0)
+
+	cookies(add, attempts)
+	for i := range attempts {
+		ev := &attempts[i]
+		if ev.Kind == tfo.KindPlain {
+			if v == Offline {
+				cs = append(cs, offlineCondition(ev))
+			}
+			if ev.End == tfo.EndLocal {
+				cs = append(cs, vantageCondition(ev))
+			}
+			continue
+		}
+		switch t.base.find(ev) {
+		case local:
+			cs = append(cs, vantageCondition(ev))
+		case refused:
+			add(CondSynDataFailed, hadCookie(ev))
+			if v != Offline {
+				add(CondAnsweredRST, ev.Errno == "ECONNREFUSED" || ev.Errno == "ECONNRESET")
+				add(CondAnsweredICMP, ev.Errno != "ECONNREFUSED" && ev.Errno != "ECONNRESET")
+			}
+		case noAnswer, silent:
+			add(CondSynDataFailed, hadCookie(ev))
+		case cutOff:
+			add(CondSynDataFailed, hadCookie(ev))
+			add(CondAfterReset, ev.End == tfo.EndReset)
+			add(CondAfterClosed, ev.End == tfo.EndClosed)
+		}
+		add(CondVantageUncleared, ev.CookieCleared == tfo.No)
+		add(CondVantageStale, ev.CookieCleared == tfo.No && ev.CookieBefore.State == tfo.CookiePresent)
+	}
+	return cs
+}
+
+// breaks reports whether the verdict means that connections fail or stall
+// which would have worked without Fast Open.
+func (v Verdict) breaks() bool {
+	switch v {
+	case OptionDropped, DataDropped, Reset, FlowBlackholed, BlackholedAfterHandshake, ClientBlocked:
+		return true
+	}
+	return false
+}
+
+// cookies adds what the cache showed.
+func cookies(add func(Condition, bool), attempts []tfo.Evidence) {
+	received, asked := false, false
+	for i := range attempts {
+		ev := &attempts[i]
+		if ev.Kind == tfo.KindPlain || !ev.End.Established() {
+			continue
+		}
+		asked = true
+		if ev.CookieAfter.State != tfo.CookiePresent {
+			continue
+		}
+		changed := !ev.CookieAfter.Equal(ev.CookieBefore)
+		received = received || changed || ev.SynBytes > 0
+		add(CondCookieChanged, changed && ev.CookieBefore.State == tfo.CookiePresent)
+		add(CondCookieOddLength, len(ev.CookieAfter.Bytes) != 8)
+		add(CondCookieExperimental, ev.OptionKind == tfo.OptionKindExp)
+	}
+	add(CondCookieReceived, received)
+	add(CondCookieNotReceived, asked && !received)
+}
+
+func offlineCondition(ev *tfo.Evidence) Condition {
+	switch {
+	case ev.End == tfo.EndTimeout:
+		return CondOfflineTimeout
+	case ev.Errno == "ECONNREFUSED" || ev.Errno == "ECONNRESET":
+		return CondOfflineRefused
+	}
+	return CondOfflineUnreach
+}
+
+// vantageCondition names what this machine did instead of sending.
+func vantageCondition(ev *tfo.Evidence) Condition {
+	switch {
+	case ev.End == tfo.EndInterrupted:
+		return "tfo.vantage.interrupted"
+	case ev.End != tfo.EndLocal:
+		return CondVantagePaused
+	case ev.Errno == "EOPNOTSUPP":
+		return CondVantageDisabled
+	case noRoute(ev):
+		return CondVantageNoRoute
+	}
+	return Condition("tfo.vantage." + strings.ToLower(ev.Errno))
+}
+
+// lastCookie is the last cookie the target granted; nil when it granted none.
+func lastCookie(attempts []tfo.Evidence) []byte {
+	for i := len(attempts) - 1; i >= 0; i-- {
+		if ev := &attempts[i]; ev.Kind != tfo.KindPlain && ev.CookieAfter.State == tfo.CookiePresent {
+			return ev.CookieAfter.Bytes
+		}
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package measure
+
+import (
+	"net/netip"
+	"time"
+
+	"tfofleet/internal/tfo"
+)
+
+// Settings are what a survey asks of every measurement.
+type Settings struct {
+	Plan    Plan
+	Payload PayloadKind
+	Bytes   []byte        // the payload itself for PayloadBytes, at most MaxPayload bytes
+	Timeout time.Duration // for each handshake, and again for each response
+}
+
+// Runner makes measurements: it leads each target through its plan on the
+// attempt engine and hands the classified result back.
+type Runner struct {
+	engine   *tfo.Engine
+	settings Settings
+}
+
+// NewRunner starts an engine for measurements with these settings.
+func NewRunner(settings Settings, cfg tfo.Config) (*Runner, error) {
+	e, err := tfo.NewEngine(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Runner{engine: e, settings: settings}, nil
+}
+
+// Submit queues a target whose address is known. done is called exactly once,
+// from an engine goroutine, and must not block. After Stop, a target that was
+// never started comes back with Outcome 0, one that was under way with
+// OutcomeInterrupted.
+func (r *Runner) Submit(t Target, done func(Measurement)) {
+	t.Addr = t.Addr.Unmap()
+	r.engine.Start(&ladder{runner: r, done: done, m: Measurement{Target: t}})
+}
+
+// Stop interrupts what is running and returns when the last done has returned.
+func (r *Runner) Stop() { r.engine.Stop() }
+
+// ladder is one measurement under way.
+type ladder struct {
+	runner  *Runner
+	done    func(Measurement)
+	payload Payload
+	m       Measurement
+	begun   time.Time
+}
+
+// Remote implements tfo.Sequence.
+func (l *ladder) Remote() netip.AddrPort { return netip.AddrPortFrom(l.m.Addr, l.m.Port) }
+
+// Next implements tfo.Sequence.
+func (l *ladder) Next(last *tfo.Evidence) (tfo.Attempt, bool) {
+	if last == nil {
+		l.begun = time.Now()
+		l.payload = PayloadFor(l.runner.settings.Payload, l.runner.settings.Bytes, l.m.Target)
+		l.m.Attempts = make([]tfo.Evidence, 0, 5)
+	} else {
+		l.m.Attempts = append(l.m.Attempts, *last)
+	}
+	step, more := Next(l.runner.settings.Plan, l.m.Attempts)
+	if !more {
+		return tfo.Attempt{}, false
+	}
+	return tfo.Attempt{
+		Kind: step.Kind, ClearCookie: step.ClearCookie, Delay: step.Delay,
+		Payload: l.payload.Bytes, Complete: l.payload.Complete, Timeout: l.runner.settings.Timeout,
+	}, true
+}
+
+// Over implements tfo.Sequence.
+func (l *ladder) Over(cut bool) {
+	switch {
+	case !cut:
+		l.m.Outcome = OutcomeMeasured
+		l.m.Verdict, l.m.Conditions = Classify(l.runner.settings.Plan, l.m.Attempts)
+		l.m.Cookie = lastCookie(l.m.Attempts)
+	case !l.begun.IsZero():
+		l.m.Outcome = OutcomeInterrupted
+	}
+	if !l.begun.IsZero() {
+		l.m.Started, l.m.Duration = l.begun.Round(0), time.Since(l.begun)
+	}
+	l.done(l.m)
+}

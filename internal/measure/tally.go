@@ -1,0 +1,116 @@
+package measure
+
+import "tfofleet/internal/tfo"
+
+// tally counts what the attempts of a measurement showed.
+type tally struct {
+	base baseline
+	last *tfo.Evidence
+	of   [local + 1]int // Fast Open attempts by finding
+	tfo  int            // Fast Open attempts
+
+	plain       int // plain attempts
+	plainOK     int // of them, with a handshake
+	plainLossy  int // of them, with a handshake that lost a segment
+	plainFailed int // without a handshake
+	failRun     int // plain failures since the last plain success or the start
+
+	lastFinding finding // of the last attempt; 0 when that was plain
+	holdsCookie bool    // the cache holds a cookie now, as far as could be read
+}
+
+func tallyOf(attempts []tfo.Evidence) tally {
+	t := tally{base: baselineOf(attempts)}
+	for i := range attempts {
+		ev := &attempts[i]
+		t.last = ev
+		if ev.Kind == tfo.KindPlain {
+			t.countPlain(ev)
+			t.lastFinding = 0
+			continue
+		}
+		t.tfo++
+		t.lastFinding = t.base.find(ev)
+		t.of[t.lastFinding]++
+		t.holdsCookie = ev.CookieAfter.State == tfo.CookiePresent || ev.CookieAfter.State == tfo.CookieNotRead && ev.SynBytes > 0
+	}
+	return t
+}
+
+func (t *tally) countPlain(ev *tfo.Evidence) {
+	t.plain++
+	if !ev.End.Established() {
+		t.plainFailed++
+		t.failRun++
+		return
+	}
+	t.plainOK++
+	t.failRun = 0
+	if t.base.lossy(ev) {
+		t.plainLossy++
+	}
+}
+
+// needs says how many findings of a kind, without one that contradicts them,
+// settle a fault. Losses need the most: at 4 % loss per handshake four in a
+// row with four clean plain handshakes between them happen by chance in two of
+// a million measurements.
+func (f finding) needs() int {
+	switch f {
+	case optionLost, dataLost:
+		return 4
+	}
+	return 3
+}
+
+// maxTries bounds the Fast Open attempts of a measurement whose tries disagree.
+const maxTries = 12
+
+// good counts the attempts in which Fast Open did its whole work.
+func (t *tally) good() int { return t.of[acked] }
+
+// bad counts the attempts with a cookie, or with a failure, that Fast Open did
+// not get through whole.
+func (t *tally) bad() int {
+	return t.of[partial] + t.of[notAcked] + t.of[replaced] + t.of[dataLost] + t.of[refused] + t.of[noAnswer] + t.of[silent] + t.of[cutOff]
+}
+
+// fault names the fault the attempts prove so far; 0 when they prove none.
+func (t *tally) fault() Verdict {
+	enough := func(f finding) bool { return t.of[f] >= f.needs() }
+	switch {
+	case t.failRun >= 3 && t.plainOK > 0 && t.tfo > 0:
+		return ClientBlocked
+	case t.of[replaced] >= 3 || t.of[replaced] >= 2 && t.good() > 0 && t.tfo >= 5:
+		// No loss makes a target refuse a cookie and issue another. One
+		// replacement is a key rotation; several are a farm without a shared
+		// key, and it stays one when a try happens to meet the right server.
+		return CookieUnstable
+	case t.good() > 0:
+		return 0
+	case enough(partial):
+		return DataTruncated
+	case enough(silent):
+		return BlackholedAfterHandshake
+	case enough(refused) || enough(cutOff):
+		return Reset
+	case enough(noAnswer):
+		return FlowBlackholed
+	case enough(dataLost) && t.controlsClean(t.of[dataLost]):
+		return DataDropped
+	case enough(optionLost) && t.of[granted] == 0 && t.controlsClean(t.of[optionLost]):
+		return OptionDropped
+	case enough(notAcked):
+		return CookieOnly
+	}
+	return 0
+}
+
+// controlsClean reports whether the plain handshakes made between n lost Fast
+// Open SYNs rule out that the path simply loses packets.
+func (t *tally) controlsClean(n int) bool {
+	if t.plainOK < 4 {
+		return false
+	}
+	return t.plainLossy == 0 || n >= 8 && t.plainLossy*4 <= t.plainOK
+}
