@@ -99,7 +99,6 @@ func (t *tally) conditions(v Verdict, attempts []tfo.Evidence) []Condition {
 	add(CondLossy, t.plainLossy > 0)
 	add(CondNoResponse, t.plainOK > 0 && !t.base.answered)
 
-	add(CondSynDataAcked, t.of[acked] > 0)
 	add(CondSynDataNotAcked, t.of[notAcked] > 0 || t.of[replaced] > 0)
 	add(CondSynDataPartial, t.of[partial] > 0)
 	add(CondSynDataLost, t.of[dataLost] > 0)
@@ -152,15 +151,16 @@ func (v Verdict) breaks() bool {
 	return false
 }
 
-// cookies adds what the cache showed.
+// cookies adds what the cache and the handshakes showed.
 func cookies(add func(Condition, bool), attempts []tfo.Evidence) {
 	received, asked := false, false
 	for i := range attempts {
 		ev := &attempts[i]
-		if ev.Kind == tfo.KindPlain || !ev.End.Established() {
+		if ev.Kind == tfo.KindPlain || !ev.End.Established() || ev.OptionKind == 0 {
 			continue
 		}
 		asked = true
+		add(CondSynDataAcked, ev.SynBytes > 0 && ev.SynAcked >= ev.SynBytes)
 		if ev.CookieAfter.State != tfo.CookiePresent {
 			continue
 		}

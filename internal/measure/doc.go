@@ -4,5 +4,6 @@
 //
 // [Next] and [Classify] are pure: the same attempts give the same answer today
 // and when they are read back from a dataset years later. No clock, no random
-// number, no system call may enter this package.
+// number and no system call may enter them. [Runner] leads targets through
+// them on the attempt engine of internal/tfo.
 package measure

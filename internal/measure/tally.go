@@ -15,6 +15,9 @@ type tally struct {
 	plainFailed int // without a handshake
 	failRun     int // plain failures since the last plain success or the start
 
+	lostKind  [2]int // requests lost, by option kind: 34, 254
+	cleanKind [2]int // requests answered cleanly, by option kind
+
 	lastFinding finding // of the last attempt; 0 when that was plain
 	holdsCookie bool    // the cache holds a cookie now, as far as could be read
 }
@@ -32,9 +35,22 @@ func tallyOf(attempts []tfo.Evidence) tally {
 		t.tfo++
 		t.lastFinding = t.base.find(ev)
 		t.of[t.lastFinding]++
+		switch t.lastFinding {
+		case optionLost:
+			t.lostKind[kindIndex(ev)]++
+		case noCookie, granted:
+			t.cleanKind[kindIndex(ev)]++
+		}
 		t.holdsCookie = ev.CookieAfter.State == tfo.CookiePresent || ev.CookieAfter.State == tfo.CookieNotRead && ev.SynBytes > 0
 	}
 	return t
+}
+
+func kindIndex(ev *tfo.Evidence) int {
+	if ev.OptionKind == tfo.OptionKindExp {
+		return 1
+	}
+	return 0
 }
 
 func (t *tally) countPlain(ev *tfo.Evidence) {
@@ -52,13 +68,13 @@ func (t *tally) countPlain(ev *tfo.Evidence) {
 }
 
 // needs says how many findings of a kind, without one that contradicts them,
-// settle a fault. Losses need the most: at 4 % loss per handshake four in a
-// row with four clean plain handshakes between them happen by chance in two of
-// a million measurements.
+// settle a fault. Losses need the most, for loss explains them: at 4 % loss per
+// handshake, six in a row with seven clean plain handshakes around them happen
+// by chance in three of a thousand million measurements.
 func (f finding) needs() int {
 	switch f {
 	case optionLost, dataLost:
-		return 4
+		return 6
 	}
 	return 3
 }
@@ -98,7 +114,7 @@ func (t *tally) fault() Verdict {
 		return FlowBlackholed
 	case enough(dataLost) && t.controlsClean(t.of[dataLost]):
 		return DataDropped
-	case enough(optionLost) && t.of[granted] == 0 && t.controlsClean(t.of[optionLost]):
+	case t.optionDropped(0) || t.optionDropped(1):
 		return OptionDropped
 	case enough(notAcked):
 		return CookieOnly
@@ -106,11 +122,18 @@ func (t *tally) fault() Verdict {
 	return 0
 }
 
+// optionDropped reports whether every request with one option kind was lost.
+// The kinds are apart: a box may drop the one and pass the other.
+func (t *tally) optionDropped(kind int) bool {
+	n := t.lostKind[kind]
+	return n >= optionLost.needs() && t.cleanKind[kind] == 0 && t.of[granted] == 0 && t.controlsClean(n)
+}
+
 // controlsClean reports whether the plain handshakes made between n lost Fast
 // Open SYNs rule out that the path simply loses packets.
 func (t *tally) controlsClean(n int) bool {
-	if t.plainOK < 4 {
+	if t.plainOK < n {
 		return false
 	}
-	return t.plainLossy == 0 || n >= 8 && t.plainLossy*4 <= t.plainOK
+	return t.plainLossy == 0 || n >= 10 && t.plainLossy*4 <= t.plainOK
 }
