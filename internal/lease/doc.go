@@ -1,0 +1,20 @@
+// Package lease is the life of a chunk: who may measure its targets now, what
+// came back, and what happens when a message, a probe or a controller is lost.
+//
+// It is one pure function, [Rules.Step]: (state, now, event) -> (state,
+// effects). The store runs it inside a transaction, so the state that the next
+// event meets is always a durable one; the controller carries out the effects.
+//
+//	PENDING --offer--> OFFERED --accept--> HELD --last item--> DONE
+//	   ^                  |                 |  ^
+//	   |<--30 s, stream --+      TTL lapses |  | the probe still holds it
+//	   |   lost, refused                    v  |
+//	   |<-----------grace is over-------- SUSPECT
+//	   +--9 offers, no accept--> POISONED
+//
+// Every offer has a new epoch. Only messages of the newest epoch move the
+// lease; an older one changes no lease, it can at most bring a result that is
+// still missing (marked late).
+//
+// No clock, no random number, no I/O and no message of the wire may enter.
+package lease

@@ -1,0 +1,382 @@
+package lease
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"tfofleet/internal/measure"
+)
+
+var (
+	rules  = DefaultRules(10 * time.Second)
+	repeat = func() Rules { r := rules; r.Repeat = true; return r }()
+	start  = time.Unix(1_700_000_000, 0).UTC()
+	ok     = Result(Measured, measure.Supported)
+	bad    = Result(Measured, measure.OptionDropped)
+	cut    = Result(Interrupted, 0)
+)
+
+// story steps a chunk through events and fails when a step's effects or phase
+// are not those expected.
+type story struct {
+	t   *testing.T
+	r   Rules
+	now time.Time
+	s   State
+}
+
+func tell(t *testing.T, r Rules, n int) *story {
+	return &story{t, r, start, New(n)}
+}
+
+func (st *story) step(e Event, phase Phase, effects ...Effect) *story {
+	st.t.Helper()
+	before := clone(st.s)
+	next, got := st.r.Step(st.s, st.now, e)
+	if diff := cmp.Diff(before, st.s); diff != "" {
+		st.t.Fatalf("%T%+v wrote to its argument:\n%s", e, e, diff)
+	}
+	if next.Phase != phase || !slices.Equal(got, effects) {
+		st.t.Fatalf("%T%+v: phase %v, effects %v; want %v, %v", e, e, next.Phase, got, phase, effects)
+	}
+	st.s = next
+	return st
+}
+
+func (st *story) wait(d time.Duration) *story { st.now = st.now.Add(d); return st }
+
+func (st *story) items(want ...Item) {
+	st.t.Helper()
+	if !slices.Equal(st.s.Items, want) {
+		st.t.Fatalf("items %v, want %v", st.s.Items, want)
+	}
+}
+
+func clone(s State) State {
+	c := s
+	c.Items = slices.Clone(s.Items)
+	c.Holders = slices.Clone(s.Holders)
+	if s.Late != nil {
+		c.Late = map[uint32]Late{}
+		for k, v := range s.Late {
+			c.Late[k] = v
+		}
+	}
+	return c
+}
+
+func results(probe string, epoch uint64, items ...ItemResult) Results {
+	return Results{Probe: probe, Epoch: epoch, Items: items}
+}
+
+func TestOneLeaseFromOfferToDone(t *testing.T) {
+	st := tell(t, rules, 2)
+	st.step(Offer{"a", "1"}, Offered, Send)
+	st.step(Accept{"a", 1}, Held)
+	st.step(results("a", 1, ItemResult{1, ok}), Held, Keep)
+	st.step(results("a", 1, ItemResult{0, bad}), Done, Keep, Finish)
+	st.items(bad, ok)
+	c := Count(st.s.Items)
+	if c[ok] != 1 || c[bad] != 1 || c.Total() != 2 {
+		t.Errorf("tally %v", c)
+	}
+}
+
+// Table "what happens if", design of the control plane.
+
+func TestIfLeaseLostInFlight(t *testing.T) {
+	t.Run("re-offered after 30 s", func(t *testing.T) {
+		st := tell(t, rules, 1)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.wait(29*time.Second).step(Expire{}, Offered)
+		st.wait(time.Second).step(Expire{}, Pending, Requeue)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		if st.s.Epoch != 2 {
+			t.Errorf("epoch %d, want 2", st.s.Epoch)
+		}
+	})
+	t.Run("re-offered at the next Hello", func(t *testing.T) {
+		st := tell(t, rules, 1)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Forgotten{"a", "1"}, Pending, Requeue)
+		st.items(0) // the process lives and never had it: not started
+		// It never saw epoch 1 and cannot come back with it.
+		st.step(Renew{"a", 1, 0}, Pending, Drop)
+	})
+	t.Run("and marked when the process is another", func(t *testing.T) {
+		st := tell(t, rules, 1)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Forgotten{"a", "2"}, Pending, Requeue)
+		st.items(again) // it may be the accept that was lost
+	})
+	t.Run("re-offered when the stream is lost", func(t *testing.T) {
+		st := tell(t, rules, 1)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(StreamLost{"b"}, Offered)
+		st.step(StreamLost{"a"}, Pending, Requeue)
+		back := *st
+		back.step(Forgotten{"a", "1"}, Pending)
+		back.step(Offer{"b", "1"}, Offered, Send)
+		back.items(out)
+		st.step(Offer{"b", "1"}, Offered, Send)
+		st.items(again | out)
+	})
+}
+
+func TestIfLeaseAcceptedLost(t *testing.T) {
+	for name, e := range map[string]Event{
+		"Hello or heartbeat lists it": Renew{"a", 1, 0},
+		"results come":                results("a", 1, ItemResult{0, ok}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			effects := []Effect(nil)
+			if _, is := e.(Results); is {
+				effects = []Effect{Keep}
+			}
+			st := tell(t, rules, 2)
+			st.step(Offer{"a", "1"}, Offered, Send)
+			st.step(e, Held, effects...)
+
+			// The same after the offer was withdrawn.
+			st = tell(t, rules, 2)
+			st.step(Offer{"a", "1"}, Offered, Send)
+			st.step(StreamLost{"a"}, Pending, Requeue)
+			st.step(e, Held, effects...)
+
+			// But not after another probe got the chunk.
+			st = tell(t, rules, 2)
+			st.step(Offer{"a", "1"}, Offered, Send)
+			st.step(StreamLost{"a"}, Pending, Requeue)
+			st.step(Offer{"b", "1"}, Offered, Send)
+			st.step(Renew{"a", 1, 0}, Offered, Drop)
+			st.step(Accept{"a", 1}, Offered, Drop)
+			if st.s.Probe != "b" {
+				t.Errorf("probe %q holds it, want b", st.s.Probe)
+			}
+		})
+	}
+}
+
+func TestIfProbeKilledBetweenStartedAndResult(t *testing.T) {
+	t.Run("interrupted, no silent retry", func(t *testing.T) {
+		st := tell(t, rules, 3)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Accept{"a", 1}, Held)
+		st.step(Renew{"a", 1, 2}, Held)
+		st.step(results("a", 1, ItemResult{0, ok}), Held, Keep)
+		st.step(Forgotten{"a", "2"}, Pending, Requeue)
+		// The third may have been started after the heartbeat.
+		st.items(ok, Result(Interrupted, 0), again)
+		st.step(Offer{"b", "1"}, Offered, Send)
+		st.items(ok, Result(Interrupted, 0), again|out)
+		if st.s.Attempt != 1 {
+			t.Errorf("attempt %d, want 1", st.s.Attempt)
+		}
+	})
+	t.Run("measured again and marked, if the survey asks for it", func(t *testing.T) {
+		st := tell(t, repeat, 2)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Accept{"a", 1}, Held)
+		st.step(Renew{"a", 1, 2}, Held)
+		st.step(Forgotten{"a", "2"}, Pending, Requeue)
+		st.items(again, again)
+	})
+	t.Run("the probe itself reports it", func(t *testing.T) {
+		st := tell(t, rules, 1)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(results("a", 1, ItemResult{0, cut}), Done, Keep, Finish)
+		st.items(cut)
+		st = tell(t, repeat, 1)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(results("a", 1, ItemResult{0, cut}), Pending, Keep, Requeue)
+		st.items(again)
+	})
+}
+
+func TestIfProbeVanishes(t *testing.T) {
+	st := tell(t, rules, 3)
+	st.step(Offer{"a", "1"}, Offered, Send)
+	st.step(Accept{"a", 1}, Held)
+	st.step(Renew{"a", 1, 1}, Held)
+	st.wait(rules.TTL-1).step(Expire{}, Held)
+	st.wait(1).step(Expire{}, Suspect)
+	st.wait(rules.Grace-1).step(Expire{}, Suspect)
+
+	back := *st
+	back.step(Renew{"a", 1, 1}, Held) // it returns still holding it
+
+	st.wait(1).step(Expire{}, Pending, Requeue)
+	st.items(Result(Interrupted, 0), again, again)
+
+	// A late result fills a gap, and one given up too early, and never
+	// replaces a newer one.
+	st.step(Offer{"b", "1"}, Offered, Send)
+	st.step(Accept{"b", 2}, Held)
+	st.step(results("a", 1, ItemResult{0, bad}, ItemResult{1, bad}, ItemResult{2, bad}), Held, KeepLate)
+	st.items(bad, again|out, again|out)
+	st.step(results("b", 2, ItemResult{1, ok}), Held, Keep)
+	back2 := *st
+	st.step(results("b", 2, ItemResult{2, ok}), Done, Keep, Finish)
+	st.items(bad, ok, ok)
+	st.step(results("a", 1, ItemResult{2, bad}), Done)
+
+	// When b gives the rest back, the late result stands.
+	back2.step(Results{Probe: "b", Epoch: 2, Returned: []uint32{2}}, Done, Keep, Finish)
+	back2.items(bad, ok, bad)
+}
+
+func TestIfProbeOfflineForDays(t *testing.T) {
+	st := tell(t, rules, 1)
+	st.step(Offer{"a", "1"}, Offered, Send)
+	st.step(Accept{"a", 1}, Held)
+	st.step(Renew{"a", 1, 1}, Held)
+	st.wait(rules.TTL).step(Expire{}, Suspect)
+	st.wait(rules.Grace).step(Expire{}, Done, Finish)
+	st.wait(60*24*time.Hour).step(results("a", 1, ItemResult{0, ok}), Done, KeepAside)
+}
+
+func TestIfEveryProbeVanishesAtOnce(t *testing.T) {
+	var f Freeze
+	f.TTL = rules.TTL
+	f.Start(start)
+	if !f.Until().Equal(start.Add(rules.TTL)) {
+		t.Errorf("frozen until %v after a start", f.Until())
+	}
+	for range 10 {
+		f.Connected()
+	}
+	at := start.Add(time.Hour)
+	for i := range 4 {
+		f.Lost(at)
+		if f.Until().After(start.Add(rules.TTL)) {
+			t.Fatalf("frozen after %d of 10 probes were lost", i+1)
+		}
+	}
+	f.Lost(at)
+	if !f.Until().Equal(at.Add(rules.TTL)) {
+		t.Errorf("frozen until %v after half of the probes were lost", f.Until())
+	}
+
+	st := tell(t, rules, 1)
+	st.step(Offer{"a", "1"}, Offered, Send)
+	st.step(Accept{"a", 1}, Held)
+	frozen := Expire{FrozenUntil: start.Add(10 * rules.TTL)}
+	st.wait(9*rules.TTL).step(frozen, Held)
+	st.wait(rules.TTL-1).step(frozen, Held)
+	st.wait(1).step(frozen, Suspect)
+}
+
+func TestNineOffersWithoutAcceptPoison(t *testing.T) {
+	st := tell(t, rules, 1)
+	for range rules.MaxOffers - 1 {
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.wait(rules.OfferTimeout).step(Expire{}, Pending, Requeue)
+	}
+	st.step(Offer{"a", "1"}, Offered, Send)
+	st.wait(rules.OfferTimeout).step(Expire{}, Poisoned, Finish)
+	st.items(Result(Lost, 0))
+	st.step(Offer{"a", "1"}, Poisoned)
+	st.step(Renew{"a", 9, 0}, Poisoned, Drop)
+	st.step(results("a", 9, ItemResult{0, ok}), Poisoned, KeepAside)
+}
+
+func TestABusyProbeDoesNotPoison(t *testing.T) {
+	st := tell(t, rules, 1)
+	for e := range uint64(3 * rules.MaxOffers) {
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Refuse{"a", e + 1, true}, Pending, Requeue)
+	}
+	st = tell(t, rules, 1)
+	for e := range uint64(rules.MaxOffers - 1) {
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Refuse{"a", e + 1, false}, Pending, Requeue)
+	}
+	st.step(Offer{"a", "1"}, Offered, Send)
+	st.step(Refuse{"a", uint64(rules.MaxOffers), false}, Poisoned, Finish)
+}
+
+func TestReturnedItemsWaitForTheNextLease(t *testing.T) {
+	st := tell(t, rules, 3)
+	st.step(Offer{"a", "1"}, Offered, Send)
+	st.step(Accept{"a", 1}, Held)
+	st.step(Renew{"a", 1, 3}, Held)
+	st.step(Results{Probe: "a", Epoch: 1, Items: []ItemResult{{0, ok}}, Returned: []uint32{1}}, Held, Keep)
+	// Still held: what is returned waits until the lease is over.
+	st.step(Offer{"b", "1"}, Held)
+	st.step(Results{Probe: "a", Epoch: 1, Returned: []uint32{2}}, Pending, Keep, Requeue)
+	// Not started, so not marked.
+	st.items(ok, returned, returned)
+	// A heartbeat that the return overtook does not bring the lease back.
+	st.step(Renew{"a", 1, 3}, Pending, Drop)
+	st.step(Offer{"b", "1"}, Offered, Send)
+	st.items(ok, out, out)
+}
+
+func TestCancel(t *testing.T) {
+	st := tell(t, rules, 1)
+	st.step(Cancel{}, Done, Finish)
+	st.items(Result(Cancelled, 0))
+
+	st = tell(t, repeat, 3)
+	st.step(Offer{"a", "1"}, Offered, Send)
+	st.step(Cancel{}, Offered, Stop)
+	st.step(Cancel{}, Offered)
+	st.step(Accept{"a", 1}, Held, Stop) // it had not seen it
+	st.step(Renew{"a", 1, 0}, Held, Stop)
+	st.step(Results{Probe: "a", Epoch: 1, Items: []ItemResult{{0, ok}, {1, cut}}, Returned: []uint32{2}}, Done, Keep, Finish)
+	st.items(ok, Result(Cancelled, 0), Result(Cancelled, 0))
+}
+
+func TestResultsOfAStranger(t *testing.T) {
+	st := tell(t, rules, 1)
+	st.step(Offer{"a", "1"}, Offered, Send)
+	for _, e := range []Results{
+		results("b", 1, ItemResult{0, ok}),                    // not its lease
+		results("a", 2, ItemResult{0, ok}),                    // an epoch that never was
+		results("a", 0, ItemResult{0, ok}),                    //
+		results("", 0, ItemResult{0, ok}),                     //
+		results("a", 1, ItemResult{1, ok}),                    // a target of another chunk
+		results("a", 1, ItemResult{0, Result(Cancelled, 0)}),  // not a probe's to say
+		results("a", 1, ItemResult{0, Result(Unfinished, 1)}), //
+		results("a", 1, ItemResult{0, Result(Moved, 0)}),      //
+		{Probe: "a", Epoch: 1, Returned: []uint32{1}},         //
+	} {
+		st.step(e, Offered, Reject)
+	}
+}
+
+func TestSplit(t *testing.T) {
+	st := tell(t, repeat, 4)
+	if _, _, ok := st.s.Split(); ok {
+		t.Error("split a chunk without results")
+	}
+	st.step(Offer{"a", "1"}, Offered, Send)
+	if _, _, ok := st.s.Split(); ok {
+		t.Error("split a chunk that a probe has")
+	}
+	st.step(Results{Probe: "a", Epoch: 1, Items: []ItemResult{{1, ok}, {2, cut}}, Returned: []uint32{0, 3}}, Pending, Keep, Requeue)
+	head, rest, divided := st.s.Split()
+	if !divided {
+		t.Fatal("not split")
+	}
+	moved := Result(Moved, 0)
+	if want := []Item{moved, ok, moved, moved}; !slices.Equal(head.Items, want) || head.Phase != Done {
+		t.Errorf("head is %v %v, want done %v", head.Phase, head.Items, want)
+	}
+	if want := []Item{0, moved, again, 0}; !slices.Equal(rest.Items, want) || rest.Phase != Pending {
+		t.Errorf("rest is %v %v, want pending %v", rest.Phase, rest.Items, want)
+	}
+	before, a, b := Count(st.s.Items), Count(head.Items), Count(rest.Items)
+	for i := range before {
+		if before[i] != a[i]+b[i] {
+			t.Errorf("item %#x: %d before, %d and %d after", i, before[i], a[i], b[i])
+		}
+	}
+	st.s = rest
+	st.step(Offer{"a", "1"}, Offered, Send)
+	st.items(out, moved, again|out, out)
+	st.step(results("a", 1, ItemResult{0, ok}, ItemResult{1, bad}, ItemResult{2, ok}, ItemResult{3, ok}), Done, Keep, Finish)
+	st.items(ok, moved, ok, ok)
+}
