@@ -13,6 +13,9 @@ import (
 type Attempt struct {
 	Kind    Kind
 	Payload []byte // bytes to offer; idempotent by contract, for a SYN may arrive twice (RFC 7413, section 2.1)
+	// SynLimit is how many payload bytes to offer for the SYN; the rest follows
+	// the handshake. 0 = all.
+	SynLimit int
 	// Complete reports whether the response read so far is all there is to
 	// come. Nil: the first bytes are enough.
 	Complete    func(response []byte) bool

@@ -18,6 +18,9 @@ const (
 	KindRequest Kind = 2
 	// KindData sends a SYN with the cached cookie and data.
 	KindData Kind = 3
+	// KindCookieless sends a SYN with data and without any TFO option
+	// (TCP_FASTOPEN_NO_COOKIE, Linux 4.15).
+	KindCookieless Kind = 4
 )
 
 func (k Kind) String() string {
@@ -28,6 +31,8 @@ func (k Kind) String() string {
 		return "request"
 	case KindData:
 		return "data"
+	case KindCookieless:
+		return "cookieless"
 	}
 	return "unknown"
 }

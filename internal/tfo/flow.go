@@ -98,7 +98,7 @@ func (s *shard) next(f *flow, last *Evidence) {
 // launch prepares the cookie cache and sends the SYN.
 func (s *shard) launch(f *flow) {
 	ev := &Evidence{
-		Kind: f.att.Kind, Remote: f.remote, Offered: len(f.att.Payload), SynAcked: NotKnown,
+		Kind: f.att.Kind, Remote: f.remote, Offered: len(f.att.forSyn()), SynAcked: NotKnown,
 		ConnectNS: NotKnown, FirstByteNS: NotKnown, TotalNS: NotKnown, WireAbsent: "not captured",
 	}
 	f.ev = ev
@@ -127,10 +127,16 @@ func (s *shard) launch(f *flow) {
 		return
 	}
 	f.start = s.now()
-	if f.att.Kind == KindPlain {
+	switch f.att.Kind {
+	case KindPlain:
 		e = connect(f.fd, &f.sa)
-	} else {
-		f.sent, e = sendFastOpen(f.fd, f.att.Payload, &f.sa)
+	case KindCookieless:
+		if e = setNoCookie(f.fd); e == 0 {
+			f.sent, e = sendFastOpen(f.fd, f.att.forSyn(), &f.sa)
+			ev.SynBytes = f.sent
+		}
+	default:
+		f.sent, e = sendFastOpen(f.fd, f.att.forSyn(), &f.sa)
 		ev.SynBytes = f.sent
 		if e == 0 || e == unix.EINPROGRESS {
 			ev.OptionKind = h.optionKind(ev.CookieBefore)
@@ -154,6 +160,14 @@ func (s *shard) launch(f *flow) {
 		return
 	}
 	s.timers.set(&f.timer, f.start+int64(f.att.Timeout))
+}
+
+// forSyn is what the kernel may put into the SYN.
+func (a *Attempt) forSyn() []byte {
+	if a.SynLimit > 0 && a.SynLimit < len(a.Payload) {
+		return a.Payload[:a.SynLimit]
+	}
+	return a.Payload
 }
 
 // optionKind is the kind the kernel uses for the SYN now.
@@ -235,7 +249,7 @@ func (s *shard) handshake(f *flow, info Info, now int64) {
 	ev.ClientFail = info.ClientFail()
 	ev.TCPIOptions = info.Options()
 	ev.SynAcked = info.SynAcked(ev.SynBytes)
-	if kernelTellsFail && f.att.Kind != KindPlain && ev.ClientFail == FailUnspec && info.Options()&OptSynData == 0 && ev.SynBytes == 0 && ev.CookieBefore.State != CookiePresent {
+	if kernelTellsFail && ev.OptionKind != 0 && ev.ClientFail == FailUnspec && info.Options()&OptSynData == 0 && ev.SynBytes == 0 && ev.CookieBefore.State != CookiePresent {
 		// A request that went out is marked "cookie unavailable". Nothing is
 		// marked: the kernel sent a plain SYN (Fast Open paused, or off).
 		ev.OptionKind = 0
@@ -363,7 +377,7 @@ func (s *shard) settle(f *flow, end End, e syscall.Errno) {
 
 // learn keeps the mirror of the kernel's choice of option kind current.
 func (h *history) learn(ev *Evidence) {
-	if ev.Kind == KindPlain || !ev.End.Established() {
+	if ev.OptionKind == 0 || !ev.End.Established() {
 		return
 	}
 	if ev.CookieAfter.State == CookiePresent {
@@ -372,7 +386,7 @@ func (h *history) learn(ev *Evidence) {
 		}
 		return
 	}
-	if ev.OptionKind == 0 || ev.SynBytes > 0 || ev.SynRetransmits > 0 {
+	if ev.SynBytes > 0 || ev.SynRetransmits > 0 {
 		return
 	}
 	switch h.exp {

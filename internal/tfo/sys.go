@@ -81,6 +81,13 @@ func sendFastOpen(fd int, payload []byte, sa *sockaddr) (int, syscall.Errno) {
 	return int(n), 0
 }
 
+// setNoCookie lets the SYN carry data without a cookie (71c02379c762, Linux 4.15).
+func setNoCookie(fd int) syscall.Errno {
+	on := int32(1)
+	_, _, e := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_FASTOPEN_NO_COOKIE, uintptr(unsafe.Pointer(&on)), 4, 0)
+	return e
+}
+
 func send(fd int, payload []byte) (int, syscall.Errno) {
 	n, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(payload))), uintptr(len(payload)),
 		unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
