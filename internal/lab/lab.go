@@ -1,0 +1,323 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Config is what a lab is built from. The zero value builds the whole
+// [Catalogue].
+type Config struct {
+	Logger hclog.Logger // nil means none
+	Seed   uint64       // of everything random on the paths
+	Paths  []Path       // nil means Catalogue()
+}
+
+// Lab is a running lab.
+type Lab struct {
+	log     hclog.Logger
+	lock    *lock
+	client  *namespace
+	path    *namespace
+	server  *namespace
+	ipv6    bool
+	paths   []*path
+	byName  map[string]*path
+	box     *box
+	servers *servers
+	dns     *resolver
+
+	running sync.WaitGroup
+	cancel  context.CancelFunc
+	close   func() error
+}
+
+// New builds a lab: the namespaces tfolab-<pid>-<n>-client, -path and -servers,
+// the links between them, the servers and the box. It first removes what labs
+// of dead processes left. The lab ends with Close or with ctx.
+//
+// Without the privileges it needs the error is a *[PrivilegeError].
+func New(ctx context.Context, cfg Config) (_ *Lab, err error) {
+	if err := CheckPrivileges(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	if cfg.Paths == nil {
+		cfg.Paths = Catalogue()
+	}
+	l := &Lab{log: cfg.Logger, ipv6: haveIPv6(), byName: map[string]*path{}}
+	if removed, err := Sweep(); err != nil {
+		l.log.Warn("could not remove everything that dead labs left", "error", err)
+	} else if len(removed) > 0 {
+		l.log.Info("removed what dead labs left", "labs", removed)
+	}
+	l.close = sync.OnceValue(l.tearDown)
+	defer func() {
+		if err != nil {
+			_ = l.Close()
+		}
+	}()
+	if l.paths, err = place(cfg.Paths); err != nil {
+		return nil, err
+	}
+	for _, p := range l.paths {
+		l.byName[p.Name] = p
+	}
+	if l.lock, err = newLock(); err != nil {
+		return nil, err
+	}
+	if err := l.wire(); err != nil {
+		return nil, err
+	}
+	if err := l.start(cfg.Seed); err != nil {
+		return nil, err
+	}
+	ctx, l.cancel = context.WithCancel(ctx)
+	context.AfterFunc(ctx, func() { _ = l.Close() })
+	return l, nil
+}
+
+func haveIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return err == nil
+}
+
+// wire makes the namespaces and the links.
+func (l *Lab) wire() (err error) {
+	for _, n := range []struct {
+		ns   **namespace
+		role string
+	}{{&l.client, "client"}, {&l.path, "path"}, {&l.server, "servers"}} {
+		if *n.ns, err = newNamespace(l.lock.name + "-" + n.role); err != nil {
+			return err
+		}
+		if err := linkUp(*n.ns, "lo"); err != nil {
+			return err
+		}
+	}
+	// The kernel of the path namespace takes no part: no address, nothing to
+	// send. Set before its links exist, so that they start that way.
+	if l.ipv6 {
+		if err := l.path.do(func() error { return setSysctl("ipv6/conf/default/disable_ipv6", "1") }); err != nil {
+			return err
+		}
+	}
+	if err := l.server.do(serverSysctls); err != nil {
+		return err
+	}
+	// The neighbours' addresses are those of the far ends: the box changes
+	// nothing below IP, and the kernel of the path namespace takes no frame
+	// for its own.
+	if err := veth(l.client, boxLink.name, boxLink.clientMAC, l.path, "client", mac{0x02, 'T', 'F', 'O', 0, 3}); err != nil {
+		return err
+	}
+	if err := veth(l.server, boxLink.name, boxLink.serversMAC, l.path, "servers", mac{0x02, 'T', 'F', 'O', 0, 4}); err != nil {
+		return err
+	}
+	if err := veth(l.client, directLink.name, directLink.clientMAC, l.server, directLink.name, directLink.serversMAC); err != nil {
+		return err
+	}
+	for _, e := range []struct {
+		ns   *namespace
+		name string
+	}{{l.client, boxLink.name}, {l.server, boxLink.name}, {l.path, "client"}, {l.path, "servers"}} {
+		if err := e.ns.do(func() error { return offloadsOff(e.name) }); err != nil {
+			return err
+		}
+	}
+	for _, k := range []struct {
+		link
+		paths, back, local []netip.Prefix
+	}{
+		{boxLink, []netip.Prefix{pathPrefix4, pathPrefix6}, []netip.Prefix{poolPrefix4, poolPrefix6}, []netip.Prefix{pathPrefix4, pathPrefix6}},
+		{directLink, []netip.Prefix{directPrefix4, directPrefix6}, nil, []netip.Prefix{directPrefix4, directPrefix6}},
+	} {
+		client := ends{ns: l.client, link: k.name, addrs: []netip.Prefix{k.client4, k.client6}, peerMAC: k.serversMAC,
+			peers: []netip.Addr{k.servers4.Addr(), k.servers6.Addr()}, via: k.paths, ipv6: l.ipv6}
+		server := ends{ns: l.server, link: k.name, addrs: []netip.Prefix{k.servers4, k.servers6}, peerMAC: k.clientMAC,
+			peers: []netip.Addr{k.client4.Addr(), k.client6.Addr()}, via: k.back, local: k.local, ipv6: l.ipv6}
+		if k.name == directLink.name {
+			server.addrs = append(server.addrs, netip.PrefixFrom(dnsAddr4, 32), netip.PrefixFrom(dnsAddr6, 128))
+			client.peers = append(client.peers, dnsAddr4, dnsAddr6)
+		}
+		if err := errors.Join(client.setUp(), server.setUp()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serverSysctls runs inside the servers namespace.
+func serverSysctls() error {
+	for _, s := range [][2]string{
+		{"core/somaxconn", fmt.Sprint(backlog)},
+		{"ipv4/tcp_max_syn_backlog", fmt.Sprint(backlog)},
+		{"ipv4/tcp_fastopen", "3"},
+		// The table of metrics is one for the whole machine (net/ipv4/tcp_metrics.c);
+		// servers have no use for it.
+		{"ipv4/tcp_no_metrics_save", "1"},
+	} {
+		if err := setSysctl(s[0], s[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start opens the servers and lets the box run.
+func (l *Lab) start(seed uint64) (err error) {
+	names := newNames(l.paths, l.ipv6)
+	err = l.server.do(func() (err error) {
+		if l.servers, err = newServers(l.paths, names, l.ipv6); err != nil {
+			return err
+		}
+		l.dns, err = newResolver(names)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = l.path.do(func() (err error) {
+		l.box, err = newBox("client", "servers", seed)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range l.paths {
+		for k := range p.Hosts/blockSize + 1 {
+			l.box.paths[p.block+k] = p
+		}
+	}
+	l.run("servers", l.servers.run)
+	l.run("box", l.box.run)
+	for _, c := range l.dns.conns {
+		l.run("dns", func() error { return l.dns.run(c) })
+	}
+	return nil
+}
+
+func (l *Lab) run(what string, f func() error) {
+	l.running.Go(func() {
+		if err := f(); err != nil {
+			l.log.Error("a part of the lab failed", "part", what, "error", err)
+		}
+	})
+}
+
+// Close ends the lab and removes everything it made. Later calls return what
+// the first did.
+func (l *Lab) Close() error { return l.close() }
+
+func (l *Lab) tearDown() error {
+	if l.cancel != nil {
+		l.cancel()
+	}
+	if l.box != nil {
+		l.box.stop()
+	}
+	if l.servers != nil {
+		l.servers.stop()
+	}
+	if l.dns != nil {
+		l.dns.stop()
+	}
+	l.running.Wait()
+	if l.servers != nil {
+		l.servers.free()
+	}
+	if l.box != nil {
+		l.box.free()
+		if st := l.box.stats(); st.RingDrops+st.TxFailed+st.Overdue+st.Evicted > 0 {
+			l.log.Warn("the lab itself lost frames or flows", "stats", st)
+		}
+	}
+	var errs []error
+	for _, ns := range []*namespace{l.client, l.path, l.server} {
+		if ns != nil {
+			errs = append(errs, ns.close())
+		}
+	}
+	if l.lock != nil {
+		errs = append(errs, l.lock.release())
+	}
+	return errors.Join(errs...)
+}
+
+// Name is the lab's name, the prefix of its namespaces' names.
+func (l *Lab) Name() string { return l.lock.name }
+
+// ClientNetNS is the path of the client's network namespace, for setns: where
+// a probe belongs.
+func (l *Lab) ClientNetNS() string { return filepath.Join(netnsDir, l.lock.name+"-client") }
+
+// ServersNetNS is the path of the servers' network namespace, for tests that
+// listen themselves. A listener on the wildcard address and any port not used
+// by the lab answers on every address of every path.
+func (l *Lab) ServersNetNS() string { return filepath.Join(netnsDir, l.lock.name+"-servers") }
+
+// DNS lists the addresses of the lab's resolver, UDP and TCP, reached without
+// the box from the client's namespace. See names for what it knows.
+func (l *Lab) DNS() []netip.AddrPort {
+	as := []netip.AddrPort{netip.AddrPortFrom(dnsAddr4, dnsPort)}
+	if l.ipv6 {
+		as = append(as, netip.AddrPortFrom(dnsAddr6, dnsPort))
+	}
+	return as
+}
+
+// IPv6 reports whether the lab has IPv6; it has where the kernel does.
+func (l *Lab) IPv6() bool { return l.ipv6 }
+
+// Targets lists the paths in the order of the catalogue.
+func (l *Lab) Targets() []Placed {
+	ts := make([]Placed, len(l.paths))
+	for i, p := range l.paths {
+		ts[i] = l.placed(p)
+	}
+	return ts
+}
+
+// Target returns one path by its name.
+func (l *Lab) Target(name string) (Placed, bool) {
+	p := l.byName[name]
+	if p == nil {
+		return Placed{}, false
+	}
+	return l.placed(p), true
+}
+
+func (l *Lab) placed(p *path) Placed {
+	v4, v6 := p.addrs(1, l.ipv6)
+	return Placed{Path: p.Path, Host: p.Name + ".lab", V4: v4, V6: v6}
+}
+
+// Counters returns what the box saw and did on a path; zero for a name it does
+// not know.
+func (l *Lab) Counters(name string) Counters {
+	p := l.byName[name]
+	if p == nil {
+		return Counters{}
+	}
+	return p.read()
+}
+
+// Stats returns what befell the box.
+func (l *Lab) Stats() BoxStats { return l.box.stats() }
+
+// ServerPort is where a server listens on the direct link: 80, 443 and 53 for
+// the TFO servers with [KeyA], 8080 for HTTP without TFO, another port for
+// servers that only paths name.
+func (l *Lab) ServerPort(s Server) (port uint16, ok bool) {
+	port, ok = l.servers.ports[s]
+	return port, ok
+}

@@ -1,0 +1,112 @@
+package lab
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+
+	"tfofleet/internal/measure"
+)
+
+// Path is one way to servers, and what happens to TCP Fast Open on it.
+type Path struct {
+	Name     string   // a DNS label: <name>.lab leads there
+	About    string   // one line for people
+	Taxonomy []string // rows of the taxonomy of misbehaviours, such as "M5"
+
+	// Truth is what the standard plan must find. It has more than one word
+	// only where one end of the path cannot tell, and Note says why.
+	Truth []measure.Verdict
+	Note  string
+
+	Port    uint16   // where clients knock
+	Hosts   int      // addresses per family, all alike; 0 means 250
+	Family  Family   // 0 means both
+	Servers []Server // the first, unless a rule chooses
+	Rules   []Rule
+}
+
+// Family restricts a path to one address family.
+type Family uint8
+
+const (
+	BothFamilies Family = 0
+	V4           Family = 4
+	V6           Family = 6
+)
+
+const defaultHosts = 250
+
+// Is reports whether a verdict is true of the path.
+func (p *Path) Is(v measure.Verdict) bool {
+	for _, t := range p.Truth {
+		if t == v {
+			return true
+		}
+	}
+	return false
+}
+
+// addrs returns address n of the path, the invalid address for a family it
+// does not have.
+func (p *path) addrs(n int, ipv6 bool) (v4, v6 netip.Addr) {
+	if p.Family != V6 {
+		v4 = pathAddr4(p.block, n)
+	}
+	if p.Family != V4 && ipv6 {
+		v6 = pathAddr6(p.block, n)
+	}
+	return v4, v6
+}
+
+// place gives every path its blocks of addresses.
+func place(catalogue []Path) ([]*path, error) {
+	var placed []*path
+	seen := map[string]bool{}
+	block := 0
+	for _, c := range catalogue {
+		p := &path{Path: c, block: block}
+		if p.Hosts == 0 {
+			p.Hosts = defaultHosts
+		}
+		block += p.Hosts/blockSize + 1
+		p.rules = make([]atomic.Uint64, len(p.Rules))
+		switch {
+		case p.Name == "" || seen[p.Name]:
+			return nil, fmt.Errorf("path name %q is empty or taken", p.Name)
+		case len(p.Servers) == 0:
+			return nil, fmt.Errorf("path %s has no server", p.Name)
+		case block > blockCount:
+			return nil, fmt.Errorf("path %s: no addresses left in %s", p.Name, pathPrefix4)
+		}
+		seen[p.Name] = true
+		placed = append(placed, p)
+	}
+	return placed, nil
+}
+
+// Placed is a path of a running lab as a survey sees it.
+type Placed struct {
+	Path
+	Host string     // a name that the lab's resolver knows
+	V4   netip.Addr // the first address; invalid if the path has none of the family
+	V6   netip.Addr
+}
+
+// Addrs4 lists the first n IPv4 addresses of the path.
+func (p Placed) Addrs4(n int) []netip.Addr { return following(p.V4, min(n, p.Hosts)) }
+
+// Addrs6 lists the first n IPv6 addresses of the path.
+func (p Placed) Addrs6(n int) []netip.Addr { return following(p.V6, min(n, p.Hosts)) }
+
+// HostN is the name of address n of the path, counted from 1.
+func (p Placed) HostN(n int) string { return strconv.Itoa(n) + "." + p.Host }
+
+func following(a netip.Addr, n int) []netip.Addr {
+	var as []netip.Addr
+	for ; a.IsValid() && len(as) < n; a = a.Next() {
+		as = append(as, a)
+	}
+	return as
+}
