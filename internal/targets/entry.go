@@ -44,7 +44,7 @@ func parseLine(line string) (e entry, ok bool, err error) {
 	if line == "" {
 		return entry{}, false, nil
 	}
-	if strings.IndexByte(line, ',') >= 0 {
+	if before, _, comma := strings.Cut(line, ","); comma && !strings.Contains(before, "://") {
 		rank, domain, err := splitCSV(line)
 		if err != nil {
 			return entry{}, true, err

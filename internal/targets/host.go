@@ -2,6 +2,7 @@ package targets
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -30,7 +31,8 @@ func hostName(s string) (string, error) {
 			return "", reason("the host name is longer than 253 characters")
 		}
 		ascii, err := names.ToASCII(s)
-		if err != nil {
+		// idna takes invalid UTF-8 for U+FFFD, and that for a letter.
+		if err != nil || strings.ContainsRune(s, utf8.RuneError) {
 			return "", reason("not a valid internationalised host name")
 		}
 		s = ascii

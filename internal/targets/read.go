@@ -100,7 +100,7 @@ func Read(r io.Reader, name string, opts ReadOptions, emit func(measure.Target) 
 		if err == nil {
 			e, content, err = parseLine(string(line))
 		} else if !errors.Is(err, errLongLine) {
-			return st, fmt.Errorf("%s: after line %d: %w", name, lines.n, err)
+			return st, fmt.Errorf("%s: after line %d: %w", name, st.Lines, err)
 		}
 		st.Lines++
 		if err == nil && content && e.port == 0 && len(opts.Ports) == 0 {

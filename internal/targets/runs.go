@@ -27,9 +27,9 @@ type spillFile interface {
 	io.Closer
 }
 
-// createSpill makes a file without a name in dir. Tests put a failing one in
-// its place.
-var createSpill = func(dir string) (spillFile, error) {
+// createSpill makes a file without a name in dir: it takes space until it is
+// closed and can not be left behind.
+func createSpill(dir string) (spillFile, error) {
 	f, err := os.CreateTemp(dir, "tfofleet-targets-*")
 	if err != nil {
 		return nil, err
@@ -51,14 +51,15 @@ type runFile struct {
 // run is one sorted run: a section of the file.
 type run struct{ offset, size int64 }
 
-func createRunFile(dir string) (*runFile, error) {
-	f, err := createSpill(dir)
+func (s *Sorter) createRunFile() (*runFile, error) {
+	f, err := s.create(s.dir)
 	if err != nil {
 		return nil, runError(err)
 	}
 	return &runFile{f: f, w: bufio.NewWriterSize(f, 256<<10)}, nil
 }
 
+// runError says to the user which file of ours an error is about.
 func runError(err error) error {
 	if err == nil {
 		return nil

@@ -30,9 +30,10 @@ const DefaultMemory = 32 << 20
 // name from the moment it exists: no crash leaves it behind. A Sorter is for
 // one goroutine.
 type Sorter struct {
-	dir   string
-	seed  uint64
-	limit int64
+	dir    string
+	seed   uint64
+	limit  int64
+	create func(dir string) (spillFile, error) // createSpill; tests make it fail
 
 	index []slot
 	arena arena
@@ -57,13 +58,14 @@ const slotSize = 16
 
 var errFinished = errors.New("targets: the sorter is finished")
 
-// NewSorter returns a sorter that spills to dir once it holds memLimit bytes
-// (0 for [DefaultMemory]). Nothing is created in dir before that.
+// NewSorter returns a sorter that spills to dir once it holds about memLimit
+// bytes (0 for [DefaultMemory]). Before that it does not touch dir, which should
+// be on a disk: where it is a tmpfs, as /tmp often is, spilling saves no memory.
 func NewSorter(dir string, seed uint64, memLimit int64) *Sorter {
 	if memLimit <= 0 {
 		memLimit = DefaultMemory
 	}
-	return &Sorter{dir: dir, seed: seed, limit: memLimit, arena: newArena(memLimit)}
+	return &Sorter{dir: dir, seed: seed, limit: memLimit, create: createSpill, arena: newArena(memLimit)}
 }
 
 // Add takes a target; its Item is ignored. An error is one of writing the run
@@ -107,7 +109,7 @@ func (s *Sorter) grow() []slot {
 // spill writes what is in memory as one run.
 func (s *Sorter) spill() error {
 	if s.runs == nil {
-		f, err := createRunFile(s.dir)
+		f, err := s.createRunFile()
 		if err != nil {
 			return err
 		}
@@ -199,7 +201,7 @@ func (s *Sorter) finish(out func(uint64, record) error) error {
 
 // mergePass merges neighbouring runs into a new file with fewer of them.
 func (s *Sorter) mergePass() (*runFile, error) {
-	fewer, err := createRunFile(s.dir)
+	fewer, err := s.createRunFile()
 	if err != nil {
 		return nil, err
 	}
