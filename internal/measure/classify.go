@@ -28,6 +28,12 @@ const (
 	CondSynDataFailed   Condition = "tfo.syndata.failed" // the connection with SYN data failed
 	CondSynDataNotTried Condition = "tfo.syndata.not_tried"
 
+	// CondSynDataLostAbove is followed by ".N": SYNs with more than N bytes of
+	// data are lost, one with N is acknowledged.
+	CondSynDataLostAbove   Condition = "tfo.syndata.lost_above"
+	CondCookielessAccepted Condition = "tfo.cookieless.accepted" // SYN data is taken without any cookie
+	CondCookielessRefused  Condition = "tfo.cookieless.refused"
+
 	CondOptionLost       Condition = "tfo.option.lost" // a SYN with a cookie request timed out
 	CondAfterBlackholed  Condition = "tfo.after.blackholed"
 	CondAfterReset       Condition = "tfo.after.reset"
@@ -69,6 +75,9 @@ func (t *tally) verdict(plan Plan) Verdict {
 	if f := t.fault(); f != 0 {
 		return f
 	}
+	if _, drops := t.side.sizeLimit(); drops {
+		return DataDropped
+	}
 	switch {
 	case t.failRun > 0:
 		return Inconclusive // it went down while we looked, or the block is not proved
@@ -108,6 +117,7 @@ func (t *tally) conditions(v Verdict, attempts []tfo.Evidence) []Condition {
 	add(CondTriesDisagree, v == Inconclusive && t.tfo-t.of[local] > 0 && t.plainOK > 0)
 
 	cookies(add, attempts)
+	t.side.conditions(add)
 	for i := range attempts {
 		ev := &attempts[i]
 		if ev.Kind == tfo.KindPlain {
@@ -134,6 +144,9 @@ func (t *tally) conditions(v Verdict, attempts []tfo.Evidence) []Condition {
 			add(CondSynDataFailed, hadCookie(ev))
 			add(CondAfterReset, ev.End == tfo.EndReset)
 			add(CondAfterClosed, ev.End == tfo.EndClosed)
+		}
+		if isTrial(ev.Kind) {
+			continue
 		}
 		add(CondVantageUncleared, ev.CookieCleared == tfo.No)
 		add(CondVantageStale, ev.CookieCleared == tfo.No && ev.CookieBefore.State == tfo.CookiePresent)

@@ -82,7 +82,7 @@ func (b baseline) find(ev *tfo.Evidence) finding {
 	case tfo.EndTimeout:
 		return noAnswer
 	}
-	if ev.OptionKind == 0 || hadCookie(ev) && ev.Offered > 0 && ev.SynBytes == 0 {
+	if ev.OptionKind == 0 && ev.Kind != tfo.KindCookieless || hadCookie(ev) && ev.Offered > 0 && ev.SynBytes == 0 {
 		return local // the kernel sent a SYN without the option, or without the data
 	}
 	if b.answered && ev.End == tfo.EndSilent {

@@ -11,6 +11,7 @@ type Step struct {
 	Kind        tfo.Kind
 	ClearCookie bool
 	Delay       time.Duration
+	Size        int // bytes of the payload to put into the SYN; 0 = all of it
 }
 
 // retryDelay is the rest before a plain attempt that repeats a failed one: an
@@ -18,7 +19,7 @@ type Step struct {
 const retryDelay = 500 * time.Millisecond
 
 // maxAttempts bounds a measurement, whatever the target does.
-const maxAttempts = 32
+const maxAttempts = 48
 
 // Next returns the attempt that should follow, given those already made, or
 // false when the measurement is complete. It is pure.
@@ -54,6 +55,11 @@ func Next(plan Plan, attempts []tfo.Evidence) (Step, bool) {
 	}
 	if t.fault() == 0 && !t.settled(plan) && t.tfo < maxTries && t.failRun == 0 {
 		return t.fastOpen(), true
+	}
+	if plan == Thorough && t.failRun == 0 {
+		if step, more := t.side.next(t.verdict(plan)); more {
+			return step, true
+		}
 	}
 	// The closing plain attempt separates "Fast Open broke it" from "it went
 	// down".
@@ -113,6 +119,9 @@ func (t *tally) settled(plan Plan) bool {
 func (t *tally) spoilt() bool {
 	if t.of[local] >= 3 {
 		return true
+	}
+	if t.last != nil && isTrial(t.last.Kind) {
+		return false
 	}
 	if t.last == nil || t.last.End != tfo.EndLocal {
 		return t.lastFinding == local && t.last.OptionKind == 0

@@ -60,16 +60,36 @@ func healthy(step Step, cookie []byte, _ []tfo.Evidence) tfo.Evidence {
 	switch {
 	case step.Kind == tfo.KindPlain:
 		return ok
+	case step.Kind == tfo.KindCookieless:
+		return with(refuses, func(ev *tfo.Evidence) { ev.Kind, ev.OptionKind = tfo.KindCookieless, 0 })
 	case cookie == nil:
 		return got34
+	case step.Kind == tfo.KindSized:
+		return sized(allGood, step.Size)
 	}
 	return allGood
 }
 
+func sized(ev tfo.Evidence, n int) tfo.Evidence {
+	ev.Kind, ev.Offered, ev.SynBytes = tfo.KindSized, n, min(n, 1420)
+	if ev.SynAcked > 0 {
+		ev.SynAcked = ev.SynBytes
+	}
+	return ev
+}
+
+// small is a path that drops SYNs with more than 512 bytes.
+func small(step Step, cookie []byte, a []tfo.Evidence) tfo.Evidence {
+	if step.Kind == tfo.KindSized && step.Size > 512 {
+		return sized(lost, step.Size)
+	}
+	return healthy(step, cookie, a)
+}
+
 func noSupport(step Step, _ []byte, attempts []tfo.Evidence) tfo.Evidence {
 	switch {
-	case step.Kind == tfo.KindPlain:
-		return ok
+	case step.Kind == tfo.KindPlain || step.Kind == tfo.KindCookieless:
+		return healthy(step, nil, attempts)
 	case asks(attempts) == 1:
 		return ask254
 	}
@@ -126,7 +146,7 @@ func TestLadder(t *testing.T) {
 		name  string
 		plan  Plan
 		path  path
-		kinds string // p plain, r request, d data
+		kinds string // p plain, r request, d data, s sized, c cookieless
 		want  Verdict
 	}{
 		{"healthy", Standard, healthy, "prddp", Supported},
@@ -137,7 +157,9 @@ func TestLadder(t *testing.T) {
 		{"dead address", Standard, nothing, "pr", Offline},
 		{"closed port", Standard, closedPort, "ppr", Offline},
 		{"closed port, cheaply", Quick, closedPort, "rpp", Offline},
-		{"thorough repeats", Thorough, healthy, "prdddddp", Supported},
+		{"thorough asks for more", Thorough, healthy, "prdddddssssc p", Supported},
+		{"thorough finds a size limit", Thorough, small, "prdddddsss" + "spspspsp" + "c p", DataDropped},
+		{"thorough looks for a server without cookies", Thorough, noSupport, "prrrcp", Unsupported},
 		{"cookie only", Standard, always(refuses), "prdddp", CookieOnly},
 		{"truncated", Standard, always(data(60, cookieA)), "prdddp", DataTruncated},
 		{"data dropped: a control after every loss", Standard, always(lost), "prdpdpdpdpdpdp", DataDropped},
@@ -150,7 +172,7 @@ func TestLadder(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			attempts, v, cs := walk(t, tt.plan, tt.path)
-			if got := kinds(attempts); got != tt.kinds {
+			if got := kinds(attempts); got != strings.ReplaceAll(tt.kinds, " ", "") {
 				t.Errorf("attempts %s, want %s", got, tt.kinds)
 			}
 			if v != tt.want {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +38,17 @@ const (
 type Payload struct {
 	Bytes    []byte
 	Complete func(response []byte) bool // nil: any byte will do
+
+	pad func(n int) []byte // the payload made at least n bytes long; nil: cannot
+}
+
+// Padded is the payload made at least n bytes long where its protocol allows,
+// and as it is where not.
+func (p Payload) Padded(n int) Payload {
+	if len(p.Bytes) < n && p.pad != nil {
+		p.Bytes = p.pad(n)
+	}
+	return p
 }
 
 // UserAgent names the study in every HTTP payload.
@@ -58,9 +70,12 @@ func PayloadFor(kind PayloadKind, given []byte, t Target) Payload {
 	case PayloadHTTP:
 		return httpPayload(t)
 	case PayloadTLS:
-		return Payload{clientHello(t.Hostname), tlsComplete}
+		hello := clientHello(t.Hostname)
+		return Payload{hello, tlsComplete, func(n int) []byte { return padHello(hello, n) }}
 	case PayloadDNS:
-		return Payload{dnsQuery, dnsComplete}
+		// Several queries on one connection are several times the same query
+		// (RFC 7766, section 6.2.1).
+		return Payload{dnsQuery, dnsComplete, func(n int) []byte { return bytes.Repeat(dnsQuery, (n+len(dnsQuery)-1)/len(dnsQuery)) }}
 	case PayloadBytes:
 		return Payload{Bytes: given}
 	}
@@ -78,10 +93,46 @@ func httpPayload(t Target) Payload {
 	if t.Port != 80 && t.Port != 443 {
 		host = fmt.Sprintf("%s:%d", host, t.Port)
 	}
-	return Payload{
-		fmt.Appendf(nil, "HEAD / HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nConnection: close\r\n\r\n", host, UserAgent),
-		func(b []byte) bool { return bytes.Contains(b, []byte("\r\n\r\n")) },
+	head := func(pad int) []byte {
+		b := fmt.Appendf(nil, "HEAD / HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\n", host, UserAgent)
+		if pad > 0 {
+			b = fmt.Appendf(b, "X-Padding: %s\r\n", strings.Repeat("-", pad))
+		}
+		return append(b, "Connection: close\r\n\r\n"...)
 	}
+	bare := head(0)
+	return Payload{bare,
+		func(b []byte) bool { return bytes.Contains(b, []byte("\r\n\r\n")) },
+		func(n int) []byte { return head(n - len(bare)) },
+	}
+}
+
+// padHello lengthens a ClientHello record to n bytes with the padding extension
+// (RFC 7685), which must then be the last.
+func padHello(hello []byte, n int) []byte {
+	extra := n - len(hello)
+	const header = 4 // type and length of an extension
+	if extra < header {
+		extra = header
+	}
+	b := append(bytes.Clone(hello), 0, 21, byte((extra-header)>>8), byte(extra-header))
+	b = append(b, make([]byte, extra-header)...)
+	// Record, handshake message and extension block each have a length. The
+	// extension block ends the message (RFC 8446, section 4.1.2).
+	ext := extensionsOffset(hello)
+	binary.BigEndian.PutUint16(b[3:], binary.BigEndian.Uint16(b[3:])+uint16(extra))
+	binary.BigEndian.PutUint16(b[7:], binary.BigEndian.Uint16(b[7:])+uint16(extra))
+	binary.BigEndian.PutUint16(b[ext:], binary.BigEndian.Uint16(b[ext:])+uint16(extra))
+	return b
+}
+
+// extensionsOffset is where the length of the extension block stands in a
+// ClientHello record that crypto/tls wrote.
+func extensionsOffset(hello []byte) int {
+	off := 5 + 4 + 2 + 32 // record, handshake header, version, random
+	off += 1 + int(hello[off])
+	off += 2 + int(binary.BigEndian.Uint16(hello[off:]))
+	return off + 1 + int(hello[off])
 }
 
 // tlsComplete wants one whole TLS record (RFC 8446, section 5.1).

@@ -68,9 +68,13 @@ func (l *ladder) Next(last *tfo.Evidence) (tfo.Attempt, bool) {
 	if !more {
 		return tfo.Attempt{}, false
 	}
+	payload := l.payload
+	if step.Size > 0 {
+		payload = payload.Padded(step.Size)
+	}
 	return tfo.Attempt{
-		Kind: step.Kind, ClearCookie: step.ClearCookie, Delay: step.Delay,
-		Payload: l.payload.Bytes, Complete: l.payload.Complete, Timeout: l.runner.settings.Timeout,
+		Kind: step.Kind, SynLimit: step.Size, ClearCookie: step.ClearCookie, Delay: step.Delay,
+		Payload: payload.Bytes, Complete: payload.Complete, Timeout: l.runner.settings.Timeout,
 	}, true
 }
 

@@ -6,8 +6,9 @@ import "tfofleet/internal/tfo"
 type tally struct {
 	base baseline
 	last *tfo.Evidence
-	of   [local + 1]int // Fast Open attempts by finding
-	tfo  int            // Fast Open attempts
+	of   [local + 1]int // Fast Open attempts of the ladder by finding
+	tfo  int            // Fast Open attempts of the ladder
+	side trials         // the further questions of Thorough
 
 	plain       int // plain attempts
 	plainOK     int // of them, with a handshake
@@ -32,8 +33,12 @@ func tallyOf(attempts []tfo.Evidence) tally {
 			t.lastFinding = 0
 			continue
 		}
-		t.tfo++
 		t.lastFinding = t.base.find(ev)
+		if isTrial(ev.Kind) {
+			t.side.count(ev, t.lastFinding)
+			continue
+		}
+		t.tfo++
 		t.of[t.lastFinding]++
 		switch t.lastFinding {
 		case optionLost:

@@ -21,6 +21,8 @@ const (
 	// KindCookieless sends a SYN with data and without any TFO option
 	// (TCP_FASTOPEN_NO_COOKIE, Linux 4.15).
 	KindCookieless Kind = 4
+	// KindSized is KindData with a chosen number of bytes in the SYN.
+	KindSized Kind = 5
 )
 
 func (k Kind) String() string {
@@ -33,6 +35,8 @@ func (k Kind) String() string {
 		return "data"
 	case KindCookieless:
 		return "cookieless"
+	case KindSized:
+		return "sized"
 	}
 	return "unknown"
 }
