@@ -580,21 +580,24 @@ func (x *CancelSurveyResponse) GetState() *SurveyState {
 // SurveyState counts every planned target exactly once:
 // planned = measured + refused + interrupted + cancelled + lost + pending.
 type SurveyState struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Survey        string                 `protobuf:"bytes,1,opt,name=survey" json:"survey,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name" json:"name,omitempty"`
-	Phase         SurveyPhase            `protobuf:"varint,3,opt,name=phase,enum=tfofleet.v1.SurveyPhase" json:"phase,omitempty"`
-	Reason        string                 `protobuf:"bytes,4,opt,name=reason" json:"reason,omitempty"` // why it failed
-	Planned       uint64                 `protobuf:"varint,5,opt,name=planned" json:"planned,omitempty"`
-	Measured      uint64                 `protobuf:"varint,6,opt,name=measured" json:"measured,omitempty"`
-	Refused       uint64                 `protobuf:"varint,7,opt,name=refused" json:"refused,omitempty"`
-	Interrupted   uint64                 `protobuf:"varint,8,opt,name=interrupted" json:"interrupted,omitempty"`
-	Cancelled     uint64                 `protobuf:"varint,9,opt,name=cancelled" json:"cancelled,omitempty"`
-	Lost          uint64                 `protobuf:"varint,10,opt,name=lost" json:"lost,omitempty"`
-	Pending       uint64                 `protobuf:"varint,11,opt,name=pending" json:"pending,omitempty"`
-	Counts        []*VerdictCount        `protobuf:"bytes,12,rep,name=counts" json:"counts,omitempty"`
-	Created       *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=created" json:"created,omitempty"`
-	Elapsed       *durationpb.Duration   `protobuf:"bytes,14,opt,name=elapsed" json:"elapsed,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Survey      string                 `protobuf:"bytes,1,opt,name=survey" json:"survey,omitempty"`
+	Name        string                 `protobuf:"bytes,2,opt,name=name" json:"name,omitempty"`
+	Phase       SurveyPhase            `protobuf:"varint,3,opt,name=phase,enum=tfofleet.v1.SurveyPhase" json:"phase,omitempty"`
+	Reason      string                 `protobuf:"bytes,4,opt,name=reason" json:"reason,omitempty"` // why it failed
+	Planned     uint64                 `protobuf:"varint,5,opt,name=planned" json:"planned,omitempty"`
+	Measured    uint64                 `protobuf:"varint,6,opt,name=measured" json:"measured,omitempty"`
+	Refused     uint64                 `protobuf:"varint,7,opt,name=refused" json:"refused,omitempty"`
+	Interrupted uint64                 `protobuf:"varint,8,opt,name=interrupted" json:"interrupted,omitempty"`
+	Cancelled   uint64                 `protobuf:"varint,9,opt,name=cancelled" json:"cancelled,omitempty"`
+	Lost        uint64                 `protobuf:"varint,10,opt,name=lost" json:"lost,omitempty"`
+	Pending     uint64                 `protobuf:"varint,11,opt,name=pending" json:"pending,omitempty"`
+	Counts      []*VerdictCount        `protobuf:"bytes,12,rep,name=counts" json:"counts,omitempty"`
+	Created     *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=created" json:"created,omitempty"`
+	Elapsed     *durationpb.Duration   `protobuf:"bytes,14,opt,name=elapsed" json:"elapsed,omitempty"`
+	// Why nothing moves at the moment, such as a full disk; empty when it does.
+	// It needs somebody's hand, but nothing is lost: the survey goes on by itself.
+	Stalled       string `protobuf:"bytes,15,opt,name=stalled" json:"stalled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -727,6 +730,13 @@ func (x *SurveyState) GetElapsed() *durationpb.Duration {
 	return nil
 }
 
+func (x *SurveyState) GetStalled() string {
+	if x != nil {
+		return x.Stalled
+	}
+	return ""
+}
+
 var File_tfofleet_v1_control_proto protoreflect.FileDescriptor
 
 const file_tfofleet_v1_control_proto_rawDesc = "" +
@@ -762,7 +772,7 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\x13CancelSurveyRequest\x12\x16\n" +
 	"\x06survey\x18\x01 \x01(\tR\x06survey\"F\n" +
 	"\x14CancelSurveyResponse\x12.\n" +
-	"\x05state\x18\x01 \x01(\v2\x18.tfofleet.v1.SurveyStateR\x05state\"\xdd\x03\n" +
+	"\x05state\x18\x01 \x01(\v2\x18.tfofleet.v1.SurveyStateR\x05state\"\xf7\x03\n" +
 	"\vSurveyState\x12\x16\n" +
 	"\x06survey\x18\x01 \x01(\tR\x06survey\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12.\n" +
@@ -778,7 +788,8 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\apending\x18\v \x01(\x04R\apending\x121\n" +
 	"\x06counts\x18\f \x03(\v2\x19.tfofleet.v1.VerdictCountR\x06counts\x124\n" +
 	"\acreated\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x123\n" +
-	"\aelapsed\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\aelapsed*\x91\x01\n" +
+	"\aelapsed\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x12\x18\n" +
+	"\astalled\x18\x0f \x01(\tR\astalled*\x91\x01\n" +
 	"\vSurveyPhase\x12\x1c\n" +
 	"\x18SURVEY_PHASE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SURVEY_PHASE_RUNNING\x10\x01\x12\x15\n" +

@@ -5,6 +5,9 @@
 // source: tfofleet/v1/measurement.proto
 
 // What a probe measured: targets, attempts, evidence, verdicts.
+//
+// Addresses are 4 or 16 bytes; the name of an IPv6 zone may follow. Times are
+// nanoseconds since 1970 by the probe's clock, 0 when there is none.
 
 package tfofleetv1
 
@@ -552,7 +555,7 @@ func (Verdict) EnumDescriptor() ([]byte, []int) {
 type Target struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Item          uint64                 `protobuf:"varint,1,opt,name=item" json:"item,omitempty"`      // position in the survey's frozen list, from 0
-	Address       []byte                 `protobuf:"bytes,2,opt,name=address" json:"address,omitempty"` // 4 or 16 bytes; empty while unresolved
+	Address       []byte                 `protobuf:"bytes,2,opt,name=address" json:"address,omitempty"` // empty while unresolved
 	Port          uint32                 `protobuf:"varint,3,opt,name=port" json:"port,omitempty"`
 	Hostname      string                 `protobuf:"bytes,4,opt,name=hostname" json:"hostname,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -628,16 +631,16 @@ type Attempt struct {
 	RemoteAddress     []byte                 `protobuf:"bytes,5,opt,name=remote_address,json=remoteAddress" json:"remote_address,omitempty"`
 	RemotePort        uint32                 `protobuf:"varint,6,opt,name=remote_port,json=remotePort" json:"remote_port,omitempty"`
 	OptionKind        uint32                 `protobuf:"varint,7,opt,name=option_kind,json=optionKind" json:"option_kind,omitempty"` // 0, 34 or 254
-	OfferedBytes      int32                  `protobuf:"varint,8,opt,name=offered_bytes,json=offeredBytes" json:"offered_bytes,omitempty"`
-	SynBytes          int32                  `protobuf:"varint,9,opt,name=syn_bytes,json=synBytes" json:"syn_bytes,omitempty"`
-	SynBytesAcked     int32                  `protobuf:"varint,10,opt,name=syn_bytes_acked,json=synBytesAcked" json:"syn_bytes_acked,omitempty"`
+	OfferedBytes      int32                  `protobuf:"zigzag32,8,opt,name=offered_bytes,json=offeredBytes" json:"offered_bytes,omitempty"`
+	SynBytes          int32                  `protobuf:"zigzag32,9,opt,name=syn_bytes,json=synBytes" json:"syn_bytes,omitempty"`
+	SynBytesAcked     int32                  `protobuf:"zigzag32,10,opt,name=syn_bytes_acked,json=synBytesAcked" json:"syn_bytes_acked,omitempty"`
 	End               AttemptEnd             `protobuf:"varint,11,opt,name=end,enum=tfofleet.v1.AttemptEnd" json:"end,omitempty"`
 	Errno             string                 `protobuf:"bytes,12,opt,name=errno" json:"errno,omitempty"`
-	ConnectNs         int64                  `protobuf:"varint,13,opt,name=connect_ns,json=connectNs" json:"connect_ns,omitempty"`
-	FirstByteNs       int64                  `protobuf:"varint,14,opt,name=first_byte_ns,json=firstByteNs" json:"first_byte_ns,omitempty"`
-	TotalNs           int64                  `protobuf:"varint,15,opt,name=total_ns,json=totalNs" json:"total_ns,omitempty"`
-	SynRetransmits    int32                  `protobuf:"varint,16,opt,name=syn_retransmits,json=synRetransmits" json:"syn_retransmits,omitempty"`
-	DataRetransmits   int32                  `protobuf:"varint,17,opt,name=data_retransmits,json=dataRetransmits" json:"data_retransmits,omitempty"`
+	ConnectNs         int64                  `protobuf:"zigzag64,13,opt,name=connect_ns,json=connectNs" json:"connect_ns,omitempty"`
+	FirstByteNs       int64                  `protobuf:"zigzag64,14,opt,name=first_byte_ns,json=firstByteNs" json:"first_byte_ns,omitempty"`
+	TotalNs           int64                  `protobuf:"zigzag64,15,opt,name=total_ns,json=totalNs" json:"total_ns,omitempty"`
+	SynRetransmits    int32                  `protobuf:"zigzag32,16,opt,name=syn_retransmits,json=synRetransmits" json:"syn_retransmits,omitempty"`
+	DataRetransmits   int32                  `protobuf:"zigzag32,17,opt,name=data_retransmits,json=dataRetransmits" json:"data_retransmits,omitempty"`
 	ClientFail        uint32                 `protobuf:"varint,18,opt,name=client_fail,json=clientFail" json:"client_fail,omitempty"`
 	TcpiOptions       uint32                 `protobuf:"varint,19,opt,name=tcpi_options,json=tcpiOptions" json:"tcpi_options,omitempty"`
 	InfoHandshake     []byte                 `protobuf:"bytes,20,opt,name=info_handshake,json=infoHandshake" json:"info_handshake,omitempty"` // raw struct tcp_info
@@ -647,7 +650,7 @@ type Attempt struct {
 	CookieBefore      []byte                 `protobuf:"bytes,24,opt,name=cookie_before,json=cookieBefore" json:"cookie_before,omitempty"`
 	CookieAfterState  CookieState            `protobuf:"varint,25,opt,name=cookie_after_state,json=cookieAfterState,enum=tfofleet.v1.CookieState" json:"cookie_after_state,omitempty"`
 	CookieAfter       []byte                 `protobuf:"bytes,26,opt,name=cookie_after,json=cookieAfter" json:"cookie_after,omitempty"`
-	ResponseBytes     int32                  `protobuf:"varint,27,opt,name=response_bytes,json=responseBytes" json:"response_bytes,omitempty"`
+	ResponseBytes     int32                  `protobuf:"zigzag32,27,opt,name=response_bytes,json=responseBytes" json:"response_bytes,omitempty"`
 	ResponseHash      uint64                 `protobuf:"fixed64,28,opt,name=response_hash,json=responseHash" json:"response_hash,omitempty"`
 	WireAbsent        string                 `protobuf:"bytes,29,opt,name=wire_absent,json=wireAbsent" json:"wire_absent,omitempty"`
 	unknownFields     protoimpl.UnknownFields
@@ -1054,18 +1057,18 @@ const file_tfofleet_v1_measurement_proto_rawDesc = "" +
 	"remotePort\x12\x1f\n" +
 	"\voption_kind\x18\a \x01(\rR\n" +
 	"optionKind\x12#\n" +
-	"\roffered_bytes\x18\b \x01(\x05R\fofferedBytes\x12\x1b\n" +
-	"\tsyn_bytes\x18\t \x01(\x05R\bsynBytes\x12&\n" +
+	"\roffered_bytes\x18\b \x01(\x11R\fofferedBytes\x12\x1b\n" +
+	"\tsyn_bytes\x18\t \x01(\x11R\bsynBytes\x12&\n" +
 	"\x0fsyn_bytes_acked\x18\n" +
-	" \x01(\x05R\rsynBytesAcked\x12)\n" +
+	" \x01(\x11R\rsynBytesAcked\x12)\n" +
 	"\x03end\x18\v \x01(\x0e2\x17.tfofleet.v1.AttemptEndR\x03end\x12\x14\n" +
 	"\x05errno\x18\f \x01(\tR\x05errno\x12\x1d\n" +
 	"\n" +
-	"connect_ns\x18\r \x01(\x03R\tconnectNs\x12\"\n" +
-	"\rfirst_byte_ns\x18\x0e \x01(\x03R\vfirstByteNs\x12\x19\n" +
-	"\btotal_ns\x18\x0f \x01(\x03R\atotalNs\x12'\n" +
-	"\x0fsyn_retransmits\x18\x10 \x01(\x05R\x0esynRetransmits\x12)\n" +
-	"\x10data_retransmits\x18\x11 \x01(\x05R\x0fdataRetransmits\x12\x1f\n" +
+	"connect_ns\x18\r \x01(\x12R\tconnectNs\x12\"\n" +
+	"\rfirst_byte_ns\x18\x0e \x01(\x12R\vfirstByteNs\x12\x19\n" +
+	"\btotal_ns\x18\x0f \x01(\x12R\atotalNs\x12'\n" +
+	"\x0fsyn_retransmits\x18\x10 \x01(\x11R\x0esynRetransmits\x12)\n" +
+	"\x10data_retransmits\x18\x11 \x01(\x11R\x0fdataRetransmits\x12\x1f\n" +
 	"\vclient_fail\x18\x12 \x01(\rR\n" +
 	"clientFail\x12!\n" +
 	"\ftcpi_options\x18\x13 \x01(\rR\vtcpiOptions\x12%\n" +
@@ -1077,7 +1080,7 @@ const file_tfofleet_v1_measurement_proto_rawDesc = "" +
 	"\rcookie_before\x18\x18 \x01(\fR\fcookieBefore\x12F\n" +
 	"\x12cookie_after_state\x18\x19 \x01(\x0e2\x18.tfofleet.v1.CookieStateR\x10cookieAfterState\x12!\n" +
 	"\fcookie_after\x18\x1a \x01(\fR\vcookieAfter\x12%\n" +
-	"\x0eresponse_bytes\x18\x1b \x01(\x05R\rresponseBytes\x12#\n" +
+	"\x0eresponse_bytes\x18\x1b \x01(\x11R\rresponseBytes\x12#\n" +
 	"\rresponse_hash\x18\x1c \x01(\x06R\fresponseHash\x12\x1f\n" +
 	"\vwire_absent\x18\x1d \x01(\tR\n" +
 	"wireAbsent\"\xcd\x02\n" +

@@ -94,8 +94,6 @@ type SessionRequest struct {
 	//	*SessionRequest_LeaseAccepted
 	//	*SessionRequest_LeaseRefused
 	//	*SessionRequest_Heartbeat
-	//	*SessionRequest_Draining
-	//	*SessionRequest_LeaseReturned
 	Message       isSessionRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -183,24 +181,6 @@ func (x *SessionRequest) GetHeartbeat() *Heartbeat {
 	return nil
 }
 
-func (x *SessionRequest) GetDraining() *Draining {
-	if x != nil {
-		if x, ok := x.Message.(*SessionRequest_Draining); ok {
-			return x.Draining
-		}
-	}
-	return nil
-}
-
-func (x *SessionRequest) GetLeaseReturned() *LeaseReturned {
-	if x != nil {
-		if x, ok := x.Message.(*SessionRequest_LeaseReturned); ok {
-			return x.LeaseReturned
-		}
-	}
-	return nil
-}
-
 type isSessionRequest_Message interface {
 	isSessionRequest_Message()
 }
@@ -225,14 +205,6 @@ type SessionRequest_Heartbeat struct {
 	Heartbeat *Heartbeat `protobuf:"bytes,5,opt,name=heartbeat,oneof"`
 }
 
-type SessionRequest_Draining struct {
-	Draining *Draining `protobuf:"bytes,6,opt,name=draining,oneof"`
-}
-
-type SessionRequest_LeaseReturned struct {
-	LeaseReturned *LeaseReturned `protobuf:"bytes,7,opt,name=lease_returned,json=leaseReturned,oneof"`
-}
-
 func (*SessionRequest_Hello) isSessionRequest_Message() {}
 
 func (*SessionRequest_Credit) isSessionRequest_Message() {}
@@ -243,10 +215,6 @@ func (*SessionRequest_LeaseRefused) isSessionRequest_Message() {}
 
 func (*SessionRequest_Heartbeat) isSessionRequest_Message() {}
 
-func (*SessionRequest_Draining) isSessionRequest_Message() {}
-
-func (*SessionRequest_LeaseReturned) isSessionRequest_Message() {}
-
 // SessionResponse is one message from the controller.
 type SessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -255,8 +223,6 @@ type SessionResponse struct {
 	//	*SessionResponse_Welcome
 	//	*SessionResponse_Lease
 	//	*SessionResponse_Cancel
-	//	*SessionResponse_Drain
-	//	*SessionResponse_HeartbeatAck
 	Message       isSessionResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -326,24 +292,6 @@ func (x *SessionResponse) GetCancel() *Cancel {
 	return nil
 }
 
-func (x *SessionResponse) GetDrain() *Drain {
-	if x != nil {
-		if x, ok := x.Message.(*SessionResponse_Drain); ok {
-			return x.Drain
-		}
-	}
-	return nil
-}
-
-func (x *SessionResponse) GetHeartbeatAck() *HeartbeatAck {
-	if x != nil {
-		if x, ok := x.Message.(*SessionResponse_HeartbeatAck); ok {
-			return x.HeartbeatAck
-		}
-	}
-	return nil
-}
-
 type isSessionResponse_Message interface {
 	isSessionResponse_Message()
 }
@@ -360,29 +308,19 @@ type SessionResponse_Cancel struct {
 	Cancel *Cancel `protobuf:"bytes,3,opt,name=cancel,oneof"`
 }
 
-type SessionResponse_Drain struct {
-	Drain *Drain `protobuf:"bytes,4,opt,name=drain,oneof"`
-}
-
-type SessionResponse_HeartbeatAck struct {
-	HeartbeatAck *HeartbeatAck `protobuf:"bytes,5,opt,name=heartbeat_ack,json=heartbeatAck,oneof"`
-}
-
 func (*SessionResponse_Welcome) isSessionResponse_Message() {}
 
 func (*SessionResponse_Lease) isSessionResponse_Message() {}
 
 func (*SessionResponse_Cancel) isSessionResponse_Message() {}
 
-func (*SessionResponse_Drain) isSessionResponse_Message() {}
-
-func (*SessionResponse_HeartbeatAck) isSessionResponse_Message() {}
-
-// LeaseRef names a lease at one epoch. An older epoch changes no state.
+// LeaseRef names the lease of a chunk at one epoch. An older epoch changes no
+// lease.
 type LeaseRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id" json:"id,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch" json:"epoch,omitempty"`
+	Survey        string                 `protobuf:"bytes,1,opt,name=survey" json:"survey,omitempty"`
+	Chunk         uint32                 `protobuf:"varint,2,opt,name=chunk" json:"chunk,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -417,16 +355,77 @@ func (*LeaseRef) Descriptor() ([]byte, []int) {
 	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *LeaseRef) GetId() string {
+func (x *LeaseRef) GetSurvey() string {
 	if x != nil {
-		return x.Id
+		return x.Survey
 	}
 	return ""
+}
+
+func (x *LeaseRef) GetChunk() uint32 {
+	if x != nil {
+		return x.Chunk
+	}
+	return 0
 }
 
 func (x *LeaseRef) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
+	}
+	return 0
+}
+
+// HeldLease is a lease that the probe holds.
+type HeldLease struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Ref   *LeaseRef              `protobuf:"bytes,1,opt,name=ref" json:"ref,omitempty"`
+	// The lease's targets before this item were begun, or may have been.
+	TakenBefore   uint64 `protobuf:"varint,2,opt,name=taken_before,json=takenBefore" json:"taken_before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldLease) Reset() {
+	*x = HeldLease{}
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldLease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldLease) ProtoMessage() {}
+
+func (x *HeldLease) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldLease.ProtoReflect.Descriptor instead.
+func (*HeldLease) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *HeldLease) GetRef() *LeaseRef {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *HeldLease) GetTakenBefore() uint64 {
+	if x != nil {
+		return x.TakenBefore
 	}
 	return 0
 }
@@ -440,14 +439,14 @@ type Hello struct {
 	ProtocolMin   uint32                 `protobuf:"varint,4,opt,name=protocol_min,json=protocolMin" json:"protocol_min,omitempty"`
 	ProtocolMax   uint32                 `protobuf:"varint,5,opt,name=protocol_max,json=protocolMax" json:"protocol_max,omitempty"`
 	Host          *Host                  `protobuf:"bytes,6,opt,name=host" json:"host,omitempty"`
-	Held          []*LeaseRef            `protobuf:"bytes,7,rep,name=held" json:"held,omitempty"`
+	Held          []*HeldLease           `protobuf:"bytes,7,rep,name=held" json:"held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[3]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +458,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[3]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +471,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{3}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Hello) GetProbe() string {
@@ -517,7 +516,7 @@ func (x *Hello) GetHost() *Host {
 	return nil
 }
 
-func (x *Hello) GetHeld() []*LeaseRef {
+func (x *Hello) GetHeld() []*HeldLease {
 	if x != nil {
 		return x.Held
 	}
@@ -539,7 +538,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[4]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -551,7 +550,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[4]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -564,7 +563,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{4}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Host) GetHostname() string {
@@ -615,16 +614,14 @@ type Welcome struct {
 	Session           string                 `protobuf:"bytes,1,opt,name=session" json:"session,omitempty"`
 	Protocol          uint32                 `protobuf:"varint,2,opt,name=protocol" json:"protocol,omitempty"`
 	HeartbeatInterval *durationpb.Duration   `protobuf:"bytes,3,opt,name=heartbeat_interval,json=heartbeatInterval" json:"heartbeat_interval,omitempty"`
-	LeaseTtl          *durationpb.Duration   `protobuf:"bytes,4,opt,name=lease_ttl,json=leaseTtl" json:"lease_ttl,omitempty"`
-	Keep              []*LeaseRef            `protobuf:"bytes,5,rep,name=keep" json:"keep,omitempty"` // leases of Hello that are still the probe's
-	Drop              []*LeaseRef            `protobuf:"bytes,6,rep,name=drop" json:"drop,omitempty"`
+	Drop              []*LeaseRef            `protobuf:"bytes,4,rep,name=drop" json:"drop,omitempty"` // leases of Hello that are no longer the probe's
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[5]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -636,7 +633,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[5]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -649,7 +646,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{5}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Welcome) GetSession() string {
@@ -673,20 +670,6 @@ func (x *Welcome) GetHeartbeatInterval() *durationpb.Duration {
 	return nil
 }
 
-func (x *Welcome) GetLeaseTtl() *durationpb.Duration {
-	if x != nil {
-		return x.LeaseTtl
-	}
-	return nil
-}
-
-func (x *Welcome) GetKeep() []*LeaseRef {
-	if x != nil {
-		return x.Keep
-	}
-	return nil
-}
-
 func (x *Welcome) GetDrop() []*LeaseRef {
 	if x != nil {
 		return x.Drop
@@ -694,18 +677,18 @@ func (x *Welcome) GetDrop() []*LeaseRef {
 	return nil
 }
 
-// Credit says how many more leases the probe can take, in all.
+// Credit says how many more leases the probe takes now. It replaces the credit
+// given before.
 type Credit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Leases        uint32                 `protobuf:"varint,1,opt,name=leases" json:"leases,omitempty"`
-	MaxItems      uint32                 `protobuf:"varint,2,opt,name=max_items,json=maxItems" json:"max_items,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Credit) Reset() {
 	*x = Credit{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[6]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -717,7 +700,7 @@ func (x *Credit) String() string {
 func (*Credit) ProtoMessage() {}
 
 func (x *Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[6]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -730,7 +713,7 @@ func (x *Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit.ProtoReflect.Descriptor instead.
 func (*Credit) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{6}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Credit) GetLeases() uint32 {
@@ -740,30 +723,23 @@ func (x *Credit) GetLeases() uint32 {
 	return 0
 }
 
-func (x *Credit) GetMaxItems() uint32 {
-	if x != nil {
-		return x.MaxItems
-	}
-	return 0
-}
-
-// Lease promises a chunk of targets to the probe.
+// Lease promises targets of a chunk to the probe.
 type Lease struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ref           *LeaseRef              `protobuf:"bytes,1,opt,name=ref" json:"ref,omitempty"`
-	Survey        string                 `protobuf:"bytes,2,opt,name=survey" json:"survey,omitempty"`
-	Chunk         uint32                 `protobuf:"varint,3,opt,name=chunk" json:"chunk,omitempty"`
-	Attempt       uint32                 `protobuf:"varint,4,opt,name=attempt" json:"attempt,omitempty"` // how often the chunk was leased before
-	Ttl           *durationpb.Duration   `protobuf:"bytes,5,opt,name=ttl" json:"ttl,omitempty"`
-	Spec          *SurveySpec            `protobuf:"bytes,6,opt,name=spec" json:"spec,omitempty"`
-	Items         []*Target              `protobuf:"bytes,7,rep,name=items" json:"items,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Ref     *LeaseRef              `protobuf:"bytes,1,opt,name=ref" json:"ref,omitempty"`
+	Attempt uint32                 `protobuf:"varint,2,opt,name=attempt" json:"attempt,omitempty"` // how many leases of the chunk ended before it was done
+	Spec    *SurveySpec            `protobuf:"bytes,3,opt,name=spec" json:"spec,omitempty"`
+	Targets []*Target              `protobuf:"bytes,4,rep,name=targets" json:"targets,omitempty"` // by item
+	// Items that an earlier lease may have started. Their measurements carry
+	// the condition tfo.vantage.repeated.
+	Again         []uint64 `protobuf:"varint,5,rep,packed,name=again" json:"again,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[7]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +751,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[7]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +764,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{7}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Lease) GetRef() *LeaseRef {
@@ -798,32 +774,11 @@ func (x *Lease) GetRef() *LeaseRef {
 	return nil
 }
 
-func (x *Lease) GetSurvey() string {
-	if x != nil {
-		return x.Survey
-	}
-	return ""
-}
-
-func (x *Lease) GetChunk() uint32 {
-	if x != nil {
-		return x.Chunk
-	}
-	return 0
-}
-
 func (x *Lease) GetAttempt() uint32 {
 	if x != nil {
 		return x.Attempt
 	}
 	return 0
-}
-
-func (x *Lease) GetTtl() *durationpb.Duration {
-	if x != nil {
-		return x.Ttl
-	}
-	return nil
 }
 
 func (x *Lease) GetSpec() *SurveySpec {
@@ -833,9 +788,16 @@ func (x *Lease) GetSpec() *SurveySpec {
 	return nil
 }
 
-func (x *Lease) GetItems() []*Target {
+func (x *Lease) GetTargets() []*Target {
 	if x != nil {
-		return x.Items
+		return x.Targets
+	}
+	return nil
+}
+
+func (x *Lease) GetAgain() []uint64 {
+	if x != nil {
+		return x.Again
 	}
 	return nil
 }
@@ -850,7 +812,7 @@ type LeaseAccepted struct {
 
 func (x *LeaseAccepted) Reset() {
 	*x = LeaseAccepted{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[8]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +824,7 @@ func (x *LeaseAccepted) String() string {
 func (*LeaseAccepted) ProtoMessage() {}
 
 func (x *LeaseAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[8]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +837,7 @@ func (x *LeaseAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseAccepted.ProtoReflect.Descriptor instead.
 func (*LeaseAccepted) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{8}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LeaseAccepted) GetRef() *LeaseRef {
@@ -897,7 +859,7 @@ type LeaseRefused struct {
 
 func (x *LeaseRefused) Reset() {
 	*x = LeaseRefused{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[9]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +871,7 @@ func (x *LeaseRefused) String() string {
 func (*LeaseRefused) ProtoMessage() {}
 
 func (x *LeaseRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[9]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +884,7 @@ func (x *LeaseRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRefused.ProtoReflect.Descriptor instead.
 func (*LeaseRefused) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{9}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LeaseRefused) GetRef() *LeaseRef {
@@ -946,65 +908,10 @@ func (x *LeaseRefused) GetDetail() string {
 	return ""
 }
 
-// LeaseReturned gives back the items of a held lease that were never started.
-type LeaseReturned struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ref           *LeaseRef              `protobuf:"bytes,1,opt,name=ref" json:"ref,omitempty"`
-	Items         []uint64               `protobuf:"varint,2,rep,packed,name=items" json:"items,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *LeaseReturned) Reset() {
-	*x = LeaseReturned{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[10]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *LeaseReturned) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*LeaseReturned) ProtoMessage() {}
-
-func (x *LeaseReturned) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[10]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use LeaseReturned.ProtoReflect.Descriptor instead.
-func (*LeaseReturned) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{10}
-}
-
-func (x *LeaseReturned) GetRef() *LeaseRef {
-	if x != nil {
-		return x.Ref
-	}
-	return nil
-}
-
-func (x *LeaseReturned) GetItems() []uint64 {
-	if x != nil {
-		return x.Items
-	}
-	return nil
-}
-
 // Heartbeat renews all held leases.
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Held          []*LeaseRef            `protobuf:"bytes,1,rep,name=held" json:"held,omitempty"`
-	ItemsDone     uint64                 `protobuf:"varint,2,opt,name=items_done,json=itemsDone" json:"items_done,omitempty"`
-	ItemsActive   uint64                 `protobuf:"varint,3,opt,name=items_active,json=itemsActive" json:"items_active,omitempty"`
+	Held          []*HeldLease           `protobuf:"bytes,1,rep,name=held" json:"held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1039,112 +946,26 @@ func (*Heartbeat) Descriptor() ([]byte, []int) {
 	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *Heartbeat) GetHeld() []*LeaseRef {
+func (x *Heartbeat) GetHeld() []*HeldLease {
 	if x != nil {
 		return x.Held
 	}
 	return nil
 }
 
-func (x *Heartbeat) GetItemsDone() uint64 {
-	if x != nil {
-		return x.ItemsDone
-	}
-	return 0
-}
-
-func (x *Heartbeat) GetItemsActive() uint64 {
-	if x != nil {
-		return x.ItemsActive
-	}
-	return 0
-}
-
-// HeartbeatAck answers a heartbeat.
-type HeartbeatAck struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *HeartbeatAck) Reset() {
-	*x = HeartbeatAck{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[12]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *HeartbeatAck) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*HeartbeatAck) ProtoMessage() {}
-
-func (x *HeartbeatAck) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[12]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use HeartbeatAck.ProtoReflect.Descriptor instead.
-func (*HeartbeatAck) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{12}
-}
-
-// Draining says that the probe takes no more work and finishes what it began.
-type Draining struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Draining) Reset() {
-	*x = Draining{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[13]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Draining) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Draining) ProtoMessage() {}
-
-func (x *Draining) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[13]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Draining.ProtoReflect.Descriptor instead.
-func (*Draining) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{13}
-}
-
-// Cancel ends a lease: what is not started is returned.
+// Cancel ends a lease: what is not started is returned, or, when the lease is
+// no longer the probe's, forgotten.
 type Cancel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ref           *LeaseRef              `protobuf:"bytes,1,opt,name=ref" json:"ref,omitempty"`
+	Forget        bool                   `protobuf:"varint,2,opt,name=forget" json:"forget,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[14]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +977,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[14]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +990,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{14}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Cancel) GetRef() *LeaseRef {
@@ -1179,69 +1000,38 @@ func (x *Cancel) GetRef() *LeaseRef {
 	return nil
 }
 
-// Drain asks the probe to go away for a while.
-type Drain struct {
-	state          protoimpl.MessageState `protogen:"open.v1"`
-	ReconnectAfter *durationpb.Duration   `protobuf:"bytes,1,opt,name=reconnect_after,json=reconnectAfter" json:"reconnect_after,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
-}
-
-func (x *Drain) Reset() {
-	*x = Drain{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[15]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Drain) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Drain) ProtoMessage() {}
-
-func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[15]
+func (x *Cancel) GetForget() bool {
 	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
+		return x.Forget
 	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Drain.ProtoReflect.Descriptor instead.
-func (*Drain) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{15}
-}
-
-func (x *Drain) GetReconnectAfter() *durationpb.Duration {
-	if x != nil {
-		return x.ReconnectAfter
-	}
-	return nil
+	return false
 }
 
 // ReportResultsRequest is one batch of finished measurements of one lease.
-// The pair (probe, lease, sequence) is its permanent key: a batch that is sent
-// again is acknowledged again and stored once.
+// (lease, sequence) is its permanent key: a batch that is sent again is
+// acknowledged again and stored once.
+//
+// The lease is over when every one of its items was in a batch, as a result or
+// as returned.
 type ReportResultsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Probe         string                 `protobuf:"bytes,1,opt,name=probe" json:"probe,omitempty"`
-	Lease         *LeaseRef              `protobuf:"bytes,2,opt,name=lease" json:"lease,omitempty"`
-	Sequence      uint64                 `protobuf:"varint,3,opt,name=sequence" json:"sequence,omitempty"`  // counts the batches of this lease from 0
-	Items         []uint64               `protobuf:"varint,4,rep,packed,name=items" json:"items,omitempty"` // what the batch holds, so that it need not be opened to be counted
-	Counts        []*VerdictCount        `protobuf:"bytes,5,rep,name=counts" json:"counts,omitempty"`
-	Measurements  []byte                 `protobuf:"bytes,6,opt,name=measurements" json:"measurements,omitempty"` // zstd of MeasurementBatch
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Probe    string                 `protobuf:"bytes,1,opt,name=probe" json:"probe,omitempty"`
+	Lease    *LeaseRef              `protobuf:"bytes,2,opt,name=lease" json:"lease,omitempty"`
+	Sequence uint64                 `protobuf:"varint,3,opt,name=sequence" json:"sequence,omitempty"` // counts the batches of this lease from 0
+	// What the batch holds, so that it need not be opened to be counted.
+	Items    []uint64  `protobuf:"varint,4,rep,packed,name=items" json:"items,omitempty"`
+	Outcomes []Outcome `protobuf:"varint,5,rep,packed,name=outcomes,enum=tfofleet.v1.Outcome" json:"outcomes,omitempty"` // of items
+	Verdicts []Verdict `protobuf:"varint,6,rep,packed,name=verdicts,enum=tfofleet.v1.Verdict" json:"verdicts,omitempty"` // of items
+	// Items that were never started and are given back.
+	Returned      []uint64 `protobuf:"varint,7,rep,packed,name=returned" json:"returned,omitempty"`
+	Measurements  []byte   `protobuf:"bytes,8,opt,name=measurements" json:"measurements,omitempty"` // zstd of MeasurementBatch; empty without items
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportResultsRequest) Reset() {
 	*x = ReportResultsRequest{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[16]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1043,7 @@ func (x *ReportResultsRequest) String() string {
 func (*ReportResultsRequest) ProtoMessage() {}
 
 func (x *ReportResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[16]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1056,7 @@ func (x *ReportResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResultsRequest.ProtoReflect.Descriptor instead.
 func (*ReportResultsRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{16}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReportResultsRequest) GetProbe() string {
@@ -1297,9 +1087,23 @@ func (x *ReportResultsRequest) GetItems() []uint64 {
 	return nil
 }
 
-func (x *ReportResultsRequest) GetCounts() []*VerdictCount {
+func (x *ReportResultsRequest) GetOutcomes() []Outcome {
 	if x != nil {
-		return x.Counts
+		return x.Outcomes
+	}
+	return nil
+}
+
+func (x *ReportResultsRequest) GetVerdicts() []Verdict {
+	if x != nil {
+		return x.Verdicts
+	}
+	return nil
+}
+
+func (x *ReportResultsRequest) GetReturned() []uint64 {
+	if x != nil {
+		return x.Returned
 	}
 	return nil
 }
@@ -1323,7 +1127,7 @@ type ReportResultsResponse struct {
 
 func (x *ReportResultsResponse) Reset() {
 	*x = ReportResultsResponse{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[17]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1139,7 @@ func (x *ReportResultsResponse) String() string {
 func (*ReportResultsResponse) ProtoMessage() {}
 
 func (x *ReportResultsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[17]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1152,7 @@ func (x *ReportResultsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResultsResponse.ProtoReflect.Descriptor instead.
 func (*ReportResultsResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{17}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReportResultsResponse) GetLease() *LeaseRef {
@@ -1384,7 +1188,7 @@ type VerdictCount struct {
 
 func (x *VerdictCount) Reset() {
 	*x = VerdictCount{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[18]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1200,7 @@ func (x *VerdictCount) String() string {
 func (*VerdictCount) ProtoMessage() {}
 
 func (x *VerdictCount) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[18]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1213,7 @@ func (x *VerdictCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerdictCount.ProtoReflect.Descriptor instead.
 func (*VerdictCount) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{18}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VerdictCount) GetOutcome() Outcome {
@@ -1436,23 +1240,27 @@ func (x *VerdictCount) GetCount() uint64 {
 // SurveySpec is what a survey does to every target. It is frozen when the
 // survey is created.
 type SurveySpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Plan          Plan                   `protobuf:"varint,1,opt,name=plan,enum=tfofleet.v1.Plan" json:"plan,omitempty"`
-	Family        Family                 `protobuf:"varint,2,opt,name=family,enum=tfofleet.v1.Family" json:"family,omitempty"`
-	Payload       Payload                `protobuf:"varint,3,opt,name=payload,enum=tfofleet.v1.Payload" json:"payload,omitempty"`
-	PayloadBytes  []byte                 `protobuf:"bytes,4,opt,name=payload_bytes,json=payloadBytes" json:"payload_bytes,omitempty"` // for PAYLOAD_BYTES, at most 500 bytes
-	Seed          uint64                 `protobuf:"varint,5,opt,name=seed" json:"seed,omitempty"`
-	Rate          float64                `protobuf:"fixed64,6,opt,name=rate" json:"rate,omitempty"`              // new connections per second and probe; 0 = unlimited
-	Concurrency   uint32                 `protobuf:"varint,7,opt,name=concurrency" json:"concurrency,omitempty"` // connections open at the same time and probe
-	Timeout       *durationpb.Duration   `protobuf:"bytes,8,opt,name=timeout" json:"timeout,omitempty"`          // for the handshake, and again for the response
-	Hold          *durationpb.Duration   `protobuf:"bytes,9,opt,name=hold" json:"hold,omitempty"`                // rest between measurements of one address
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Plan         Plan                   `protobuf:"varint,1,opt,name=plan,enum=tfofleet.v1.Plan" json:"plan,omitempty"`
+	Family       Family                 `protobuf:"varint,2,opt,name=family,enum=tfofleet.v1.Family" json:"family,omitempty"`
+	Payload      Payload                `protobuf:"varint,3,opt,name=payload,enum=tfofleet.v1.Payload" json:"payload,omitempty"`
+	PayloadBytes []byte                 `protobuf:"bytes,4,opt,name=payload_bytes,json=payloadBytes" json:"payload_bytes,omitempty"` // for PAYLOAD_BYTES, at most 500 bytes
+	Seed         uint64                 `protobuf:"varint,5,opt,name=seed" json:"seed,omitempty"`
+	Rate         float64                `protobuf:"fixed64,6,opt,name=rate" json:"rate,omitempty"`              // new connections per second and probe; 0 = unlimited
+	Concurrency  uint32                 `protobuf:"varint,7,opt,name=concurrency" json:"concurrency,omitempty"` // targets measured at the same time and probe
+	Timeout      *durationpb.Duration   `protobuf:"bytes,8,opt,name=timeout" json:"timeout,omitempty"`          // for the handshake, and again for the response
+	Hold         *durationpb.Duration   `protobuf:"bytes,9,opt,name=hold" json:"hold,omitempty"`                // rest between measurements of one address
+	// Measure again, marked, what was started and never finished. Otherwise it
+	// is interrupted for good: a second run meets a kernel and a path that
+	// remember the first.
+	RepeatInterrupted bool `protobuf:"varint,10,opt,name=repeat_interrupted,json=repeatInterrupted" json:"repeat_interrupted,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *SurveySpec) Reset() {
 	*x = SurveySpec{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[19]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1272,7 @@ func (x *SurveySpec) String() string {
 func (*SurveySpec) ProtoMessage() {}
 
 func (x *SurveySpec) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[19]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1285,7 @@ func (x *SurveySpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SurveySpec.ProtoReflect.Descriptor instead.
 func (*SurveySpec) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{19}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SurveySpec) GetPlan() Plan {
@@ -1543,91 +1351,85 @@ func (x *SurveySpec) GetHold() *durationpb.Duration {
 	return nil
 }
 
+func (x *SurveySpec) GetRepeatInterrupted() bool {
+	if x != nil {
+		return x.RepeatInterrupted
+	}
+	return false
+}
+
 var File_tfofleet_v1_probe_proto protoreflect.FileDescriptor
 
 const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\n" +
-	"\x17tfofleet/v1/probe.proto\x12\vtfofleet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dtfofleet/v1/measurement.proto\"\xaf\x03\n" +
+	"\x17tfofleet/v1/probe.proto\x12\vtfofleet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dtfofleet/v1/measurement.proto\"\xb5\x02\n" +
 	"\x0eSessionRequest\x12*\n" +
 	"\x05hello\x18\x01 \x01(\v2\x12.tfofleet.v1.HelloH\x00R\x05hello\x12-\n" +
 	"\x06credit\x18\x02 \x01(\v2\x13.tfofleet.v1.CreditH\x00R\x06credit\x12C\n" +
 	"\x0elease_accepted\x18\x03 \x01(\v2\x1a.tfofleet.v1.LeaseAcceptedH\x00R\rleaseAccepted\x12@\n" +
 	"\rlease_refused\x18\x04 \x01(\v2\x19.tfofleet.v1.LeaseRefusedH\x00R\fleaseRefused\x126\n" +
-	"\theartbeat\x18\x05 \x01(\v2\x16.tfofleet.v1.HeartbeatH\x00R\theartbeat\x123\n" +
-	"\bdraining\x18\x06 \x01(\v2\x15.tfofleet.v1.DrainingH\x00R\bdraining\x12C\n" +
-	"\x0elease_returned\x18\a \x01(\v2\x1a.tfofleet.v1.LeaseReturnedH\x00R\rleaseReturnedB\t\n" +
-	"\amessage\"\x97\x02\n" +
+	"\theartbeat\x18\x05 \x01(\v2\x16.tfofleet.v1.HeartbeatH\x00R\theartbeatB\t\n" +
+	"\amessage\"\xa9\x01\n" +
 	"\x0fSessionResponse\x120\n" +
 	"\awelcome\x18\x01 \x01(\v2\x14.tfofleet.v1.WelcomeH\x00R\awelcome\x12*\n" +
 	"\x05lease\x18\x02 \x01(\v2\x12.tfofleet.v1.LeaseH\x00R\x05lease\x12-\n" +
-	"\x06cancel\x18\x03 \x01(\v2\x13.tfofleet.v1.CancelH\x00R\x06cancel\x12*\n" +
-	"\x05drain\x18\x04 \x01(\v2\x12.tfofleet.v1.DrainH\x00R\x05drain\x12@\n" +
-	"\rheartbeat_ack\x18\x05 \x01(\v2\x19.tfofleet.v1.HeartbeatAckH\x00R\fheartbeatAckB\t\n" +
-	"\amessage\"0\n" +
-	"\bLeaseRef\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xeb\x01\n" +
+	"\x06cancel\x18\x03 \x01(\v2\x13.tfofleet.v1.CancelH\x00R\x06cancelB\t\n" +
+	"\amessage\"N\n" +
+	"\bLeaseRef\x12\x16\n" +
+	"\x06survey\x18\x01 \x01(\tR\x06survey\x12\x14\n" +
+	"\x05chunk\x18\x02 \x01(\rR\x05chunk\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"W\n" +
+	"\tHeldLease\x12'\n" +
+	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x12!\n" +
+	"\ftaken_before\x18\x02 \x01(\x04R\vtakenBefore\"\xec\x01\n" +
 	"\x05Hello\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\tR\x05probe\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12!\n" +
 	"\fprotocol_min\x18\x04 \x01(\rR\vprotocolMin\x12!\n" +
 	"\fprotocol_max\x18\x05 \x01(\rR\vprotocolMax\x12%\n" +
-	"\x04host\x18\x06 \x01(\v2\x11.tfofleet.v1.HostR\x04host\x12)\n" +
-	"\x04held\x18\a \x03(\v2\x15.tfofleet.v1.LeaseRefR\x04held\"\xdf\x01\n" +
+	"\x04host\x18\x06 \x01(\v2\x11.tfofleet.v1.HostR\x04host\x12*\n" +
+	"\x04held\x18\a \x03(\v2\x16.tfofleet.v1.HeldLeaseR\x04held\"\xdf\x01\n" +
 	"\x04Host\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12\x16\n" +
 	"\x06kernel\x18\x02 \x01(\tR\x06kernel\x12\x12\n" +
 	"\x04arch\x18\x03 \x01(\tR\x04arch\x12!\n" +
 	"\ftcp_fastopen\x18\x04 \x01(\x05R\vtcpFastopen\x12.\n" +
 	"\x13blackhole_timeout_s\x18\x05 \x01(\x05R\x11blackholeTimeoutS\x12<\n" +
-	"\x11can_clear_cookies\x18\x06 \x01(\x0e2\x10.tfofleet.v1.TriR\x0fcanClearCookies\"\x97\x02\n" +
+	"\x11can_clear_cookies\x18\x06 \x01(\x0e2\x10.tfofleet.v1.TriR\x0fcanClearCookies\"\xb4\x01\n" +
 	"\aWelcome\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\rR\bprotocol\x12H\n" +
-	"\x12heartbeat_interval\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x126\n" +
-	"\tlease_ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bleaseTtl\x12)\n" +
-	"\x04keep\x18\x05 \x03(\v2\x15.tfofleet.v1.LeaseRefR\x04keep\x12)\n" +
-	"\x04drop\x18\x06 \x03(\v2\x15.tfofleet.v1.LeaseRefR\x04drop\"=\n" +
+	"\x12heartbeat_interval\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12)\n" +
+	"\x04drop\x18\x04 \x03(\v2\x15.tfofleet.v1.LeaseRefR\x04drop\" \n" +
 	"\x06Credit\x12\x16\n" +
-	"\x06leases\x18\x01 \x01(\rR\x06leases\x12\x1b\n" +
-	"\tmax_items\x18\x02 \x01(\rR\bmaxItems\"\xfd\x01\n" +
+	"\x06leases\x18\x01 \x01(\rR\x06leases\"\xbc\x01\n" +
 	"\x05Lease\x12'\n" +
-	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x12\x16\n" +
-	"\x06survey\x18\x02 \x01(\tR\x06survey\x12\x14\n" +
-	"\x05chunk\x18\x03 \x01(\rR\x05chunk\x12\x18\n" +
-	"\aattempt\x18\x04 \x01(\rR\aattempt\x12+\n" +
-	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12+\n" +
-	"\x04spec\x18\x06 \x01(\v2\x17.tfofleet.v1.SurveySpecR\x04spec\x12)\n" +
-	"\x05items\x18\a \x03(\v2\x13.tfofleet.v1.TargetR\x05items\"8\n" +
+	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x12\x18\n" +
+	"\aattempt\x18\x02 \x01(\rR\aattempt\x12+\n" +
+	"\x04spec\x18\x03 \x01(\v2\x17.tfofleet.v1.SurveySpecR\x04spec\x12-\n" +
+	"\atargets\x18\x04 \x03(\v2\x13.tfofleet.v1.TargetR\atargets\x12\x14\n" +
+	"\x05again\x18\x05 \x03(\x04R\x05again\"8\n" +
 	"\rLeaseAccepted\x12'\n" +
 	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\"\x83\x01\n" +
 	"\fLeaseRefused\x12'\n" +
 	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x122\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x1a.tfofleet.v1.RefusalReasonR\x06reason\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail\"N\n" +
-	"\rLeaseReturned\x12'\n" +
-	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x12\x14\n" +
-	"\x05items\x18\x02 \x03(\x04R\x05items\"x\n" +
-	"\tHeartbeat\x12)\n" +
-	"\x04held\x18\x01 \x03(\v2\x15.tfofleet.v1.LeaseRefR\x04held\x12\x1d\n" +
-	"\n" +
-	"items_done\x18\x02 \x01(\x04R\titemsDone\x12!\n" +
-	"\fitems_active\x18\x03 \x01(\x04R\vitemsActive\"\x0e\n" +
-	"\fHeartbeatAck\"\n" +
-	"\n" +
-	"\bDraining\"1\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"7\n" +
+	"\tHeartbeat\x12*\n" +
+	"\x04held\x18\x01 \x03(\v2\x16.tfofleet.v1.HeldLeaseR\x04held\"I\n" +
 	"\x06Cancel\x12'\n" +
-	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\"K\n" +
-	"\x05Drain\x12B\n" +
-	"\x0freconnect_after\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x0ereconnectAfter\"\xe2\x01\n" +
+	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x12\x16\n" +
+	"\x06forget\x18\x02 \x01(\bR\x06forget\"\xaf\x02\n" +
 	"\x14ReportResultsRequest\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\tR\x05probe\x12+\n" +
 	"\x05lease\x18\x02 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x05lease\x12\x1a\n" +
 	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05items\x18\x04 \x03(\x04R\x05items\x121\n" +
-	"\x06counts\x18\x05 \x03(\v2\x19.tfofleet.v1.VerdictCountR\x06counts\x12\"\n" +
-	"\fmeasurements\x18\x06 \x01(\fR\fmeasurements\"|\n" +
+	"\x05items\x18\x04 \x03(\x04R\x05items\x120\n" +
+	"\boutcomes\x18\x05 \x03(\x0e2\x14.tfofleet.v1.OutcomeR\boutcomes\x120\n" +
+	"\bverdicts\x18\x06 \x03(\x0e2\x14.tfofleet.v1.VerdictR\bverdicts\x12\x1a\n" +
+	"\breturned\x18\a \x03(\x04R\breturned\x12\"\n" +
+	"\fmeasurements\x18\b \x01(\fR\fmeasurements\"|\n" +
 	"\x15ReportResultsResponse\x12+\n" +
 	"\x05lease\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x05lease\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1a\n" +
@@ -1635,7 +1437,7 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\fVerdictCount\x12.\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x14.tfofleet.v1.OutcomeR\aoutcome\x12.\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x14.tfofleet.v1.VerdictR\averdict\x12\x14\n" +
-	"\x05count\x18\x03 \x01(\x04R\x05count\"\xe3\x02\n" +
+	"\x05count\x18\x03 \x01(\x04R\x05count\"\x92\x03\n" +
 	"\n" +
 	"SurveySpec\x12%\n" +
 	"\x04plan\x18\x01 \x01(\x0e2\x11.tfofleet.v1.PlanR\x04plan\x12+\n" +
@@ -1646,7 +1448,9 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\x04rate\x18\x06 \x01(\x01R\x04rate\x12 \n" +
 	"\vconcurrency\x18\a \x01(\rR\vconcurrency\x123\n" +
 	"\atimeout\x18\b \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12-\n" +
-	"\x04hold\x18\t \x01(\v2\x19.google.protobuf.DurationR\x04hold*\xdb\x01\n" +
+	"\x04hold\x18\t \x01(\v2\x19.google.protobuf.DurationR\x04hold\x12-\n" +
+	"\x12repeat_interrupted\x18\n" +
+	" \x01(\bR\x11repeatInterrupted*\xdb\x01\n" +
 	"\rRefusalReason\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15REFUSAL_REASON_POLICY\x10\x01\x12\x1d\n" +
@@ -1672,88 +1476,78 @@ func file_tfofleet_v1_probe_proto_rawDescGZIP() []byte {
 }
 
 var file_tfofleet_v1_probe_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tfofleet_v1_probe_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_tfofleet_v1_probe_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_tfofleet_v1_probe_proto_goTypes = []any{
 	(RefusalReason)(0),            // 0: tfofleet.v1.RefusalReason
 	(*SessionRequest)(nil),        // 1: tfofleet.v1.SessionRequest
 	(*SessionResponse)(nil),       // 2: tfofleet.v1.SessionResponse
 	(*LeaseRef)(nil),              // 3: tfofleet.v1.LeaseRef
-	(*Hello)(nil),                 // 4: tfofleet.v1.Hello
-	(*Host)(nil),                  // 5: tfofleet.v1.Host
-	(*Welcome)(nil),               // 6: tfofleet.v1.Welcome
-	(*Credit)(nil),                // 7: tfofleet.v1.Credit
-	(*Lease)(nil),                 // 8: tfofleet.v1.Lease
-	(*LeaseAccepted)(nil),         // 9: tfofleet.v1.LeaseAccepted
-	(*LeaseRefused)(nil),          // 10: tfofleet.v1.LeaseRefused
-	(*LeaseReturned)(nil),         // 11: tfofleet.v1.LeaseReturned
+	(*HeldLease)(nil),             // 4: tfofleet.v1.HeldLease
+	(*Hello)(nil),                 // 5: tfofleet.v1.Hello
+	(*Host)(nil),                  // 6: tfofleet.v1.Host
+	(*Welcome)(nil),               // 7: tfofleet.v1.Welcome
+	(*Credit)(nil),                // 8: tfofleet.v1.Credit
+	(*Lease)(nil),                 // 9: tfofleet.v1.Lease
+	(*LeaseAccepted)(nil),         // 10: tfofleet.v1.LeaseAccepted
+	(*LeaseRefused)(nil),          // 11: tfofleet.v1.LeaseRefused
 	(*Heartbeat)(nil),             // 12: tfofleet.v1.Heartbeat
-	(*HeartbeatAck)(nil),          // 13: tfofleet.v1.HeartbeatAck
-	(*Draining)(nil),              // 14: tfofleet.v1.Draining
-	(*Cancel)(nil),                // 15: tfofleet.v1.Cancel
-	(*Drain)(nil),                 // 16: tfofleet.v1.Drain
-	(*ReportResultsRequest)(nil),  // 17: tfofleet.v1.ReportResultsRequest
-	(*ReportResultsResponse)(nil), // 18: tfofleet.v1.ReportResultsResponse
-	(*VerdictCount)(nil),          // 19: tfofleet.v1.VerdictCount
-	(*SurveySpec)(nil),            // 20: tfofleet.v1.SurveySpec
-	(Tri)(0),                      // 21: tfofleet.v1.Tri
-	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
-	(*Target)(nil),                // 23: tfofleet.v1.Target
-	(Outcome)(0),                  // 24: tfofleet.v1.Outcome
-	(Verdict)(0),                  // 25: tfofleet.v1.Verdict
-	(Plan)(0),                     // 26: tfofleet.v1.Plan
-	(Family)(0),                   // 27: tfofleet.v1.Family
-	(Payload)(0),                  // 28: tfofleet.v1.Payload
+	(*Cancel)(nil),                // 13: tfofleet.v1.Cancel
+	(*ReportResultsRequest)(nil),  // 14: tfofleet.v1.ReportResultsRequest
+	(*ReportResultsResponse)(nil), // 15: tfofleet.v1.ReportResultsResponse
+	(*VerdictCount)(nil),          // 16: tfofleet.v1.VerdictCount
+	(*SurveySpec)(nil),            // 17: tfofleet.v1.SurveySpec
+	(Tri)(0),                      // 18: tfofleet.v1.Tri
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*Target)(nil),                // 20: tfofleet.v1.Target
+	(Outcome)(0),                  // 21: tfofleet.v1.Outcome
+	(Verdict)(0),                  // 22: tfofleet.v1.Verdict
+	(Plan)(0),                     // 23: tfofleet.v1.Plan
+	(Family)(0),                   // 24: tfofleet.v1.Family
+	(Payload)(0),                  // 25: tfofleet.v1.Payload
 }
 var file_tfofleet_v1_probe_proto_depIdxs = []int32{
-	4,  // 0: tfofleet.v1.SessionRequest.hello:type_name -> tfofleet.v1.Hello
-	7,  // 1: tfofleet.v1.SessionRequest.credit:type_name -> tfofleet.v1.Credit
-	9,  // 2: tfofleet.v1.SessionRequest.lease_accepted:type_name -> tfofleet.v1.LeaseAccepted
-	10, // 3: tfofleet.v1.SessionRequest.lease_refused:type_name -> tfofleet.v1.LeaseRefused
+	5,  // 0: tfofleet.v1.SessionRequest.hello:type_name -> tfofleet.v1.Hello
+	8,  // 1: tfofleet.v1.SessionRequest.credit:type_name -> tfofleet.v1.Credit
+	10, // 2: tfofleet.v1.SessionRequest.lease_accepted:type_name -> tfofleet.v1.LeaseAccepted
+	11, // 3: tfofleet.v1.SessionRequest.lease_refused:type_name -> tfofleet.v1.LeaseRefused
 	12, // 4: tfofleet.v1.SessionRequest.heartbeat:type_name -> tfofleet.v1.Heartbeat
-	14, // 5: tfofleet.v1.SessionRequest.draining:type_name -> tfofleet.v1.Draining
-	11, // 6: tfofleet.v1.SessionRequest.lease_returned:type_name -> tfofleet.v1.LeaseReturned
-	6,  // 7: tfofleet.v1.SessionResponse.welcome:type_name -> tfofleet.v1.Welcome
-	8,  // 8: tfofleet.v1.SessionResponse.lease:type_name -> tfofleet.v1.Lease
-	15, // 9: tfofleet.v1.SessionResponse.cancel:type_name -> tfofleet.v1.Cancel
-	16, // 10: tfofleet.v1.SessionResponse.drain:type_name -> tfofleet.v1.Drain
-	13, // 11: tfofleet.v1.SessionResponse.heartbeat_ack:type_name -> tfofleet.v1.HeartbeatAck
-	5,  // 12: tfofleet.v1.Hello.host:type_name -> tfofleet.v1.Host
-	3,  // 13: tfofleet.v1.Hello.held:type_name -> tfofleet.v1.LeaseRef
-	21, // 14: tfofleet.v1.Host.can_clear_cookies:type_name -> tfofleet.v1.Tri
-	22, // 15: tfofleet.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
-	22, // 16: tfofleet.v1.Welcome.lease_ttl:type_name -> google.protobuf.Duration
-	3,  // 17: tfofleet.v1.Welcome.keep:type_name -> tfofleet.v1.LeaseRef
-	3,  // 18: tfofleet.v1.Welcome.drop:type_name -> tfofleet.v1.LeaseRef
-	3,  // 19: tfofleet.v1.Lease.ref:type_name -> tfofleet.v1.LeaseRef
-	22, // 20: tfofleet.v1.Lease.ttl:type_name -> google.protobuf.Duration
-	20, // 21: tfofleet.v1.Lease.spec:type_name -> tfofleet.v1.SurveySpec
-	23, // 22: tfofleet.v1.Lease.items:type_name -> tfofleet.v1.Target
-	3,  // 23: tfofleet.v1.LeaseAccepted.ref:type_name -> tfofleet.v1.LeaseRef
-	3,  // 24: tfofleet.v1.LeaseRefused.ref:type_name -> tfofleet.v1.LeaseRef
-	0,  // 25: tfofleet.v1.LeaseRefused.reason:type_name -> tfofleet.v1.RefusalReason
-	3,  // 26: tfofleet.v1.LeaseReturned.ref:type_name -> tfofleet.v1.LeaseRef
-	3,  // 27: tfofleet.v1.Heartbeat.held:type_name -> tfofleet.v1.LeaseRef
-	3,  // 28: tfofleet.v1.Cancel.ref:type_name -> tfofleet.v1.LeaseRef
-	22, // 29: tfofleet.v1.Drain.reconnect_after:type_name -> google.protobuf.Duration
-	3,  // 30: tfofleet.v1.ReportResultsRequest.lease:type_name -> tfofleet.v1.LeaseRef
-	19, // 31: tfofleet.v1.ReportResultsRequest.counts:type_name -> tfofleet.v1.VerdictCount
-	3,  // 32: tfofleet.v1.ReportResultsResponse.lease:type_name -> tfofleet.v1.LeaseRef
-	24, // 33: tfofleet.v1.VerdictCount.outcome:type_name -> tfofleet.v1.Outcome
-	25, // 34: tfofleet.v1.VerdictCount.verdict:type_name -> tfofleet.v1.Verdict
-	26, // 35: tfofleet.v1.SurveySpec.plan:type_name -> tfofleet.v1.Plan
-	27, // 36: tfofleet.v1.SurveySpec.family:type_name -> tfofleet.v1.Family
-	28, // 37: tfofleet.v1.SurveySpec.payload:type_name -> tfofleet.v1.Payload
-	22, // 38: tfofleet.v1.SurveySpec.timeout:type_name -> google.protobuf.Duration
-	22, // 39: tfofleet.v1.SurveySpec.hold:type_name -> google.protobuf.Duration
-	1,  // 40: tfofleet.v1.ProbeService.Session:input_type -> tfofleet.v1.SessionRequest
-	17, // 41: tfofleet.v1.ProbeService.ReportResults:input_type -> tfofleet.v1.ReportResultsRequest
-	2,  // 42: tfofleet.v1.ProbeService.Session:output_type -> tfofleet.v1.SessionResponse
-	18, // 43: tfofleet.v1.ProbeService.ReportResults:output_type -> tfofleet.v1.ReportResultsResponse
-	42, // [42:44] is the sub-list for method output_type
-	40, // [40:42] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	7,  // 5: tfofleet.v1.SessionResponse.welcome:type_name -> tfofleet.v1.Welcome
+	9,  // 6: tfofleet.v1.SessionResponse.lease:type_name -> tfofleet.v1.Lease
+	13, // 7: tfofleet.v1.SessionResponse.cancel:type_name -> tfofleet.v1.Cancel
+	3,  // 8: tfofleet.v1.HeldLease.ref:type_name -> tfofleet.v1.LeaseRef
+	6,  // 9: tfofleet.v1.Hello.host:type_name -> tfofleet.v1.Host
+	4,  // 10: tfofleet.v1.Hello.held:type_name -> tfofleet.v1.HeldLease
+	18, // 11: tfofleet.v1.Host.can_clear_cookies:type_name -> tfofleet.v1.Tri
+	19, // 12: tfofleet.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
+	3,  // 13: tfofleet.v1.Welcome.drop:type_name -> tfofleet.v1.LeaseRef
+	3,  // 14: tfofleet.v1.Lease.ref:type_name -> tfofleet.v1.LeaseRef
+	17, // 15: tfofleet.v1.Lease.spec:type_name -> tfofleet.v1.SurveySpec
+	20, // 16: tfofleet.v1.Lease.targets:type_name -> tfofleet.v1.Target
+	3,  // 17: tfofleet.v1.LeaseAccepted.ref:type_name -> tfofleet.v1.LeaseRef
+	3,  // 18: tfofleet.v1.LeaseRefused.ref:type_name -> tfofleet.v1.LeaseRef
+	0,  // 19: tfofleet.v1.LeaseRefused.reason:type_name -> tfofleet.v1.RefusalReason
+	4,  // 20: tfofleet.v1.Heartbeat.held:type_name -> tfofleet.v1.HeldLease
+	3,  // 21: tfofleet.v1.Cancel.ref:type_name -> tfofleet.v1.LeaseRef
+	3,  // 22: tfofleet.v1.ReportResultsRequest.lease:type_name -> tfofleet.v1.LeaseRef
+	21, // 23: tfofleet.v1.ReportResultsRequest.outcomes:type_name -> tfofleet.v1.Outcome
+	22, // 24: tfofleet.v1.ReportResultsRequest.verdicts:type_name -> tfofleet.v1.Verdict
+	3,  // 25: tfofleet.v1.ReportResultsResponse.lease:type_name -> tfofleet.v1.LeaseRef
+	21, // 26: tfofleet.v1.VerdictCount.outcome:type_name -> tfofleet.v1.Outcome
+	22, // 27: tfofleet.v1.VerdictCount.verdict:type_name -> tfofleet.v1.Verdict
+	23, // 28: tfofleet.v1.SurveySpec.plan:type_name -> tfofleet.v1.Plan
+	24, // 29: tfofleet.v1.SurveySpec.family:type_name -> tfofleet.v1.Family
+	25, // 30: tfofleet.v1.SurveySpec.payload:type_name -> tfofleet.v1.Payload
+	19, // 31: tfofleet.v1.SurveySpec.timeout:type_name -> google.protobuf.Duration
+	19, // 32: tfofleet.v1.SurveySpec.hold:type_name -> google.protobuf.Duration
+	1,  // 33: tfofleet.v1.ProbeService.Session:input_type -> tfofleet.v1.SessionRequest
+	14, // 34: tfofleet.v1.ProbeService.ReportResults:input_type -> tfofleet.v1.ReportResultsRequest
+	2,  // 35: tfofleet.v1.ProbeService.Session:output_type -> tfofleet.v1.SessionResponse
+	15, // 36: tfofleet.v1.ProbeService.ReportResults:output_type -> tfofleet.v1.ReportResultsResponse
+	35, // [35:37] is the sub-list for method output_type
+	33, // [33:35] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_tfofleet_v1_probe_proto_init() }
@@ -1768,15 +1562,11 @@ func file_tfofleet_v1_probe_proto_init() {
 		(*SessionRequest_LeaseAccepted)(nil),
 		(*SessionRequest_LeaseRefused)(nil),
 		(*SessionRequest_Heartbeat)(nil),
-		(*SessionRequest_Draining)(nil),
-		(*SessionRequest_LeaseReturned)(nil),
 	}
 	file_tfofleet_v1_probe_proto_msgTypes[1].OneofWrappers = []any{
 		(*SessionResponse_Welcome)(nil),
 		(*SessionResponse_Lease)(nil),
 		(*SessionResponse_Cancel)(nil),
-		(*SessionResponse_Drain)(nil),
-		(*SessionResponse_HeartbeatAck)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1784,7 +1574,7 @@ func file_tfofleet_v1_probe_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tfofleet_v1_probe_proto_rawDesc), len(file_tfofleet_v1_probe_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

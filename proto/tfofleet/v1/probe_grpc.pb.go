@@ -28,6 +28,7 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // ProbeService is what a probe calls. The controller never dials a probe.
+// No message is larger than 4 MiB, the limit of gRPC where nobody raises it.
 type ProbeServiceClient interface {
 	// Session hands out work. The probe speaks first, with Hello.
 	Session(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SessionRequest, SessionResponse], error)
@@ -76,6 +77,7 @@ type ProbeService_ReportResultsClient = grpc.BidiStreamingClient[ReportResultsRe
 // for forward compatibility.
 //
 // ProbeService is what a probe calls. The controller never dials a probe.
+// No message is larger than 4 MiB, the limit of gRPC where nobody raises it.
 type ProbeServiceServer interface {
 	// Session hands out work. The probe speaks first, with Hello.
 	Session(grpc.BidiStreamingServer[SessionRequest, SessionResponse]) error
