@@ -49,7 +49,7 @@ type runFile struct {
 }
 
 // run is one sorted run: a section of the file.
-type run struct{ offset, size int64 }
+type run struct{ offset, size, records int64 }
 
 func (s *Sorter) createRunFile() (*runFile, error) {
 	f, err := s.create(s.dir)
@@ -79,6 +79,7 @@ func (f *runFile) append(source func(out func(uint64, record) error) error) erro
 		f.w.Write(head[:]) // an error sticks to the writer
 		n, err := f.w.Write(rec)
 		r.size += int64(runHead + n)
+		r.records++
 		return runError(err)
 	})
 	if err != nil {
@@ -97,14 +98,12 @@ func (f *runFile) append(source func(out func(uint64, record) error) error) erro
 func (f *runFile) merge(runs []run, out func(uint64, record) error) error {
 	var h mergeHeap
 	for i, r := range runs {
-		c := &cursor{r: bufio.NewReaderSize(io.NewSectionReader(f.f, r.offset, r.size), readBuffer), run: i}
-		switch err := c.next(); err {
-		case nil:
-			h = append(h, c)
-		case io.EOF:
-		default:
+		section := io.NewSectionReader(f.f, r.offset, r.size)
+		c := &cursor{r: bufio.NewReaderSize(section, readBuffer), left: r.records, run: i}
+		if err := c.next(); err != nil { // no run is empty
 			return err
 		}
+		h = append(h, c)
 	}
 	heap.Init(&h)
 	for len(h) > 0 {
@@ -127,6 +126,7 @@ func (f *runFile) merge(runs []run, out func(uint64, record) error) error {
 // cursor stands on one record of a run.
 type cursor struct {
 	r     *bufio.Reader
+	left  int64 // records behind this one
 	run   int
 	place uint64
 	rec   record // inside buf
@@ -135,20 +135,21 @@ type cursor struct {
 
 // next goes to the next record; io.EOF means there is none.
 func (c *cursor) next() error {
-	head, err := c.r.Peek(runHead)
-	if err == io.EOF && len(head) == 0 {
+	if c.left == 0 {
 		return io.EOF
 	}
-	if err != nil {
-		return runError(err)
+	c.left--
+	head, err := c.r.Peek(runHead)
+	if err == nil {
+		c.place = binary.BigEndian.Uint64(head)
+		c.rec = c.buf[:min(binary.BigEndian.Uint16(head[8:]), maxRecord)]
+		c.r.Discard(runHead) // peeked at above
+		_, err = io.ReadFull(c.r, c.rec)
 	}
-	c.place = binary.BigEndian.Uint64(head)
-	c.rec = c.buf[:binary.BigEndian.Uint16(head[8:])]
-	c.r.Discard(runHead) // peeked at above
-	if _, err := io.ReadFull(c.r, c.rec); err != nil {
-		return runError(err)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
 	}
-	return nil
+	return runError(err)
 }
 
 type mergeHeap []*cursor
