@@ -1,41 +1,63 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tfofleet/internal/lab"
 )
 
-// bareLoop is the yardstick: one epoll loop that makes the same connections as
+// bareLoop is the yardstick: an epoll loop that makes the same connections as
 // the attempt engine (sendmsg(MSG_FASTOPEN), request, response, close), reads
 // TCP_INFO once each and keeps nothing. It is written for speed alone: no
 // evidence, no cookie cache, no timers, no errors survived.
 type bareLoop struct {
 	epfd    int
 	payload []byte
-	plain   []bool // by round: whether the connections of that round are plain
 	targets []netip.AddrPort
 	width   int // connections open at a time
 
-	next, open, done int
-	state            []bareConn // by fd
-	responses        int
+	next, open int
+	state      []bareConn // by fd
+	responses  int
 }
 
 type bareConn struct {
-	sent   int
-	ready  bool
-	target int
-	round  int
+	target, round, sent int
+	ready               bool
 }
 
-// run makes len(targets) * len(plain) connections, the rounds of a target one
-// after the other, and returns the time it took.
-func (l *bareLoop) run() time.Duration {
+// bareRun makes ladderRounds connections to every target, spread over loops
+// threads.
+func bareRun(netns string, targets []netip.AddrPort, payload []byte, loops, width int) (time.Duration, error) {
+	var wg sync.WaitGroup
+	all := make([]bareLoop, loops)
+	begin := time.Now()
+	for i := range all {
+		l := &all[i]
+		from, to := i*len(targets)/loops, (i+1)*len(targets)/loops
+		*l = bareLoop{payload: payload, targets: targets[from:to], width: width / loops}
+		wg.Go(func() { lab.In(netns, func() error { l.run(); return nil }) })
+	}
+	wg.Wait()
+	d := time.Since(begin)
+	responses := 0
+	for i := range all {
+		responses += all[i].responses
+	}
+	if want := len(targets) * len(ladderRounds); responses != want {
+		return d, fmt.Errorf("bare loop: %d responses, want %d", responses, want)
+	}
+	return d, nil
+}
+
+func (l *bareLoop) run() {
 	l.epfd, _ = unix.EpollCreate1(0)
 	defer unix.Close(l.epfd)
-	begin := time.Now()
 	var events [512]unix.EpollEvent
 	var buf [4096]byte
 	l.fill()
@@ -45,7 +67,6 @@ func (l *bareLoop) run() time.Duration {
 			l.event(int(ev.Fd), ev.Events, buf[:])
 		}
 	}
-	return time.Since(begin)
 }
 
 func (l *bareLoop) fill() {
@@ -57,13 +78,13 @@ func (l *bareLoop) fill() {
 
 func (l *bareLoop) start(target, round int) {
 	ap := l.targets[target]
-	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().As4()}
+	sa := &unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().As4()}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		panic(err)
 	}
 	c := bareConn{target: target, round: round}
-	if l.plain[round] {
+	if ladderRounds[round] {
 		unix.Connect(fd, sa)
 	} else {
 		c.sent, _ = unix.SendmsgN(fd, l.payload, nil, sa, unix.MSG_FASTOPEN)
@@ -84,7 +105,6 @@ func (l *bareLoop) event(fd int, events uint32, buf []byte) {
 		unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if c.sent < len(l.payload) {
 			unix.Write(fd, l.payload[c.sent:])
-			c.sent = len(l.payload)
 		}
 	}
 	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLERR|unix.EPOLLHUP) == 0 {
@@ -99,8 +119,7 @@ func (l *bareLoop) event(fd int, events uint32, buf []byte) {
 	}
 	unix.Close(fd)
 	l.open--
-	l.done++
-	if c.round+1 < len(l.plain) {
+	if c.round+1 < len(ladderRounds) {
 		l.start(c.target, c.round+1)
 	} else {
 		l.fill()

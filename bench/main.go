@@ -1,92 +1,114 @@
-// Command bench compares the attempt engine with a bare epoll loop that makes
-// the same connections in the same run, and prints the ratios. It judges
-// nothing. Run it as root:
+// Command bench measures what the project promises about speed, as ratios
+// within one run, and prints them. It judges nothing.
 //
-//	go run ./bench
+//	go run ./bench            all scenarios
+//	go run ./bench engine     one of them
+//
+// It builds a lab (it needs what the lab needs: root, or user namespaces) and
+// measures over the lab's direct link, against a server process of its own.
 package main
 
 import (
-	"bufio"
+	"context"
 	"flag"
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
+	"os/signal"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
-	"tfofleet/internal/measure"
-	"tfofleet/internal/tfo"
+	"tfofleet/internal/lab"
 )
 
+// bench is what the scenarios share.
+type bench struct {
+	lab    *lab.Lab
+	rounds int
+	width  int // connections open at a time
+	n      int // targets
+}
+
+// port is where the benchmarks' own server listens in the lab.
+const port = 7413
+
 func main() {
-	if len(os.Args) > 2 && os.Args[1] == "serve" {
-		port, _ := strconv.Atoi(os.Args[2])
-		if err := serve(port); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
+	if len(os.Args) == 3 && os.Args[1] == "serve" {
+		p, _ := strconv.Atoi(os.Args[2])
+		if err := serve(p); err != nil {
+			fmt.Fprintln(os.Stderr, "bench server:", err)
 			os.Exit(1)
 		}
 		return
 	}
-	n := flag.Int("targets", 10000, "targets")
-	rounds := flag.Int("rounds", 5, "pairs of runs")
-	width := flag.Int("width", 256, "connections open at a time")
-	flag.Parse()
-	stop := startServer(8080)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	targets := make([]netip.AddrPort, *n)
-	for i := range targets {
-		targets[i] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1 + byte(i>>16), byte(i >> 8), byte(i)}), 8080)
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
 	}
-	payload := measure.PayloadFor(measure.PayloadHTTP, nil, measure.Target{Addr: targets[0].Addr(), Port: 8080})
-	var ratios []float64
-	for range *rounds {
-		bare := bareLoop{payload: payload.Bytes, plain: []bool{true, false, false, false, true}, targets: targets, width: *width}
-		bt := bare.run()
-		et := engineRun(targets, *width)
-		conns := float64(*n * 5)
-		fmt.Printf("bare %.0f conn/s (%d responses)  ladder %.0f conn/s %.0f targets/s  ratio %.2f\n", conns/bt.Seconds(), bare.responses, conns/et.Seconds(), float64(*n)/et.Seconds(), bt.Seconds()/et.Seconds())
-		ratios = append(ratios, bt.Seconds()/et.Seconds())
-	}
-	slices.Sort(ratios)
-	fmt.Printf("median ratio %.2f\n", ratios[len(ratios)/2])
 }
 
-func startServer(port int) func() {
-	cmd := exec.Command("/proc/self/exe", "serve", strconv.Itoa(port))
-	in, _ := cmd.StdinPipe()
-	out, _ := cmd.StdoutPipe()
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		panic(err)
-	}
-	bufio.NewReader(out).ReadString('\n')
-	return func() { in.Close(); cmd.Wait() }
-}
-
-func engineRun(targets []netip.AddrPort, width int) time.Duration {
-	r, err := measure.NewRunner(measure.Settings{Plan: measure.Standard, Payload: measure.PayloadHTTP, Timeout: 5 * time.Second}, tfo.Config{Concurrency: width})
+func run(ctx context.Context) error {
+	b := &bench{}
+	flag.IntVar(&b.n, "targets", 10000, "targets per run")
+	flag.IntVar(&b.rounds, "rounds", 5, "runs of each side, taken in turn")
+	flag.IntVar(&b.width, "width", 256, "connections open at a time")
+	flag.Parse()
+	l, err := lab.New(ctx, lab.Config{Paths: []lab.Path{}})
 	if err != nil {
-		panic(err)
+		return err
 	}
-	var wg sync.WaitGroup
-	wg.Add(len(targets))
-	var mu sync.Mutex
-	counts := map[string]int{}
-	begin := time.Now()
-	for i, ap := range targets {
-		r.Submit(measure.Target{Item: uint64(i), Addr: ap.Addr(), Port: ap.Port()}, func(m measure.Measurement) {
-			mu.Lock()
-			counts[fmt.Sprint(m.Verdict, len(m.Attempts))]++
-			mu.Unlock()
-			wg.Done()
-		})
+	defer l.Close()
+	b.lab = l
+	server, err := startServer(l.ServersNetNS())
+	if err != nil {
+		return err
 	}
-	wg.Wait()
-	d := time.Since(begin)
-	r.Stop()
-	_ = counts
-	return d
+	defer server.stop()
+	scenarios := []struct {
+		name string
+		run  func(context.Context) error
+	}{{"engine", b.engine}}
+	for _, s := range scenarios {
+		if flag.NArg() == 0 || slices.Contains(flag.Args(), s.name) {
+			if err := s.run(ctx); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (b *bench) targets() []netip.AddrPort {
+	ts := make([]netip.AddrPort, b.n)
+	for i := range ts {
+		ts[i] = netip.AddrPortFrom(lab.DirectAddr4(1+i%(lab.DirectHosts-1)), port)
+	}
+	return ts
+}
+
+// inTurn runs every side once per round, in turn, so that a machine whose
+// speed drifts drifts for all, and returns the median of each in seconds. One
+// round before the first is not counted.
+func (b *bench) inTurn(sides ...func() (time.Duration, error)) ([]float64, error) {
+	times := make([][]float64, len(sides))
+	for round := -1; round < b.rounds; round++ {
+		for i, side := range sides {
+			d, err := side()
+			if err != nil {
+				return nil, err
+			}
+			if round >= 0 {
+				times[i] = append(times[i], d.Seconds())
+			}
+		}
+	}
+	medians := make([]float64, len(sides))
+	for i, ts := range times {
+		slices.Sort(ts)
+		medians[i] = ts[len(ts)/2]
+	}
+	return medians, nil
 }

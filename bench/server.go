@@ -1,11 +1,49 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"tfofleet/internal/lab"
 )
+
+// server is the server process.
+type server struct {
+	cmd   *exec.Cmd
+	stdin io.Closer
+}
+
+// startServer starts this program again, as the server, in a namespace.
+func startServer(netns string) (*server, error) {
+	cmd := exec.Command("/proc/self/exe", "serve", strconv.Itoa(port))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := lab.In(netns, cmd.Start); err != nil {
+		return nil, err
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		return nil, fmt.Errorf("server did not start: %w", err)
+	}
+	return &server{cmd, in}, nil
+}
+
+func (s *server) stop() {
+	s.stdin.Close()
+	s.cmd.Wait()
+}
 
 // serve is the far end of the benchmarks: one epoll loop with a TFO listener on
 // every address, in a process of its own so that its garbage collector and
