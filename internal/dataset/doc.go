@@ -19,6 +19,8 @@
 // chunk is created once; writing it again changes nothing. survey.json alone is
 // replaced, atomically, while a survey runs. A survey that is running, was
 // cancelled or was killed therefore leaves a dataset that is good to read.
+// Every table is sealed with a checksum over all of it (seal.go), which we
+// check before we read it; damage is an error that names the file.
 //
 // # Tables
 //

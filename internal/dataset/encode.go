@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"io"
+	"os"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress/zstd"
@@ -32,10 +33,28 @@ func newEncoder() *encoder {
 	}
 }
 
-// encode writes ms to both tables and closes them.
-func (c *encoder) encode(attempts, measurements io.Writer, k *ChunkKey, ms []measure.Measurement) error {
-	c.attempts.Reset(attempts)
-	c.measurements.Reset(measurements)
+// encode writes ms to both tables, complete and sealed.
+func (c *encoder) encode(attempts, measurements *os.File, k *ChunkKey, ms []measure.Measurement) error {
+	a, m := &sealer{f: attempts}, &sealer{f: measurements}
+	c.attempts.Reset(a)
+	c.measurements.Reset(m)
+	if err := c.rows(k, ms); err != nil {
+		return err
+	}
+	if err := c.attempts.Close(); err != nil {
+		return err
+	}
+	if err := c.measurements.Close(); err != nil {
+		return err
+	}
+	if err := a.seal(); err != nil {
+		return err
+	}
+	return m.seal()
+}
+
+// rows hands the rows of both tables to their writers.
+func (c *encoder) rows(k *ChunkKey, ms []measure.Measurement) error {
 	na, nm := 0, 0
 	for i := range ms {
 		m := &ms[i]
@@ -60,13 +79,8 @@ func (c *encoder) encode(attempts, measurements io.Writer, k *ChunkKey, ms []mea
 	if _, err := c.attempts.Write(c.attemptRows[:na]); err != nil {
 		return err
 	}
-	if _, err := c.measurements.Write(c.measurementRows[:nm]); err != nil {
-		return err
-	}
-	if err := c.attempts.Close(); err != nil {
-		return err
-	}
-	return c.measurements.Close()
+	_, err := c.measurements.Write(c.measurementRows[:nm])
+	return err
 }
 
 // codec compresses every column. The fastest level already finds what repeats

@@ -156,6 +156,8 @@ func (r *attemptRow) fill(k *ChunkKey, m *measure.Measurement, seq int, target s
 	r.InfoHandshake, r.InfoFinal = e.InfoHandshake, e.InfoFinal
 }
 
+func (r *measurementRow) key() ChunkKey { return ChunkKey{r.Survey, r.Probe, uint32(r.Chunk)} }
+
 // measurement is the inverse of fill, without the attempts.
 func (r *measurementRow) measurement() (m measure.Measurement, err error) {
 	var p parser

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"io/fs"
@@ -41,7 +42,8 @@ func WriteTargets(dir string, chunkSize int, seq iter.Seq2[measure.Target, error
 	}
 	defer f.discard()
 
-	w := parquet.NewGenericWriter[targetRow](f, append(writerOptions(),
+	out := &sealer{f: f.File}
+	w := parquet.NewGenericWriter[targetRow](out, append(writerOptions(),
 		parquet.MaxRowsPerRowGroup(int64(chunkSize)),
 		parquet.KeyValueMetadata(chunkSizeKey, strconv.Itoa(chunkSize)))...)
 	var rows [batchRows]targetRow
@@ -49,6 +51,9 @@ func WriteTargets(dir string, chunkSize int, seq iter.Seq2[measure.Target, error
 	for t, err := range seq {
 		if err != nil {
 			return 0, err
+		}
+		if n >= uint64(chunkSize)*parquet.MaxRowGroups {
+			return 0, fmt.Errorf("more than %d chunks of %d targets", parquet.MaxRowGroups, chunkSize)
 		}
 		if t.Item != n {
 			return 0, fmt.Errorf("target %d of the list says it is item %d", n, t.Item)
@@ -66,6 +71,9 @@ func WriteTargets(dir string, chunkSize int, seq iter.Seq2[measure.Target, error
 		return 0, err
 	}
 	if err := w.Close(); err != nil {
+		return 0, err
+	}
+	if err := out.seal(); err != nil {
 		return 0, err
 	}
 	if err := f.finish(); err != nil {
@@ -92,22 +100,20 @@ func OpenTargets(dir string) (*Targets, error) {
 	t := &Targets{f: f}
 	if err := t.open(); err != nil {
 		f.Close()
-		return nil, err
+		return nil, inFile(f, err)
 	}
 	return t, nil
 }
 
-func (t *Targets) open() error {
-	return guard(t.f, func() (err error) {
-		if t.pf, err = openParquet(t.f); err != nil {
-			return err
-		}
-		s, _ := t.pf.Lookup(chunkSizeKey)
-		if t.chunkSize, err = strconv.Atoi(s); err != nil || t.chunkSize < 1 {
-			return fmt.Errorf("%s: %q is not a chunk size", chunkSizeKey, s)
-		}
-		return nil
-	})
+func (t *Targets) open() (err error) {
+	if t.pf, err = openParquet[targetRow](t.f); err != nil {
+		return err
+	}
+	size, _ := t.pf.Lookup(chunkSizeKey)
+	if t.chunkSize, err = strconv.Atoi(size); err != nil {
+		return fmt.Errorf("%s: %w", chunkSizeKey, err)
+	}
+	return nil
 }
 
 // Len is the number of targets.
@@ -120,30 +126,27 @@ func (t *Targets) ChunkSize() int { return t.chunkSize }
 func (t *Targets) Chunks() int { return len(t.pf.RowGroups()) }
 
 // Chunk reads the targets of chunk i: items i*ChunkSize and on.
-func (t *Targets) Chunk(i int) (ts []measure.Target, err error) {
+func (t *Targets) Chunk(i int) ([]measure.Target, error) {
 	if i < 0 || i >= t.Chunks() {
-		return nil, fmt.Errorf("%s: no chunk %d among %d", t.f.Name(), i, t.Chunks())
+		return nil, inFile(t.f, fmt.Errorf("no chunk %d among %d", i, t.Chunks()))
 	}
-	err = guard(t.f, func() error {
-		group := t.pf.RowGroups()[i]
-		r := parquet.NewGenericRowGroupReader[targetRow](group)
-		defer r.Close()
-		rows := make([]targetRow, group.NumRows())
-		if n, err := r.Read(rows); n < len(rows) && err != nil {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
-		}
-		ts = make([]measure.Target, len(rows))
-		var p parser
-		for j := range rows {
-			r := &rows[j]
-			ts[j] = measure.Target{Item: uint64(r.Item), Addr: p.addr("address", r.Address), Port: uint16(r.Port), Hostname: r.Hostname}
-		}
-		return p.err
-	})
-	return ts, err
+	group := t.pf.RowGroups()[i]
+	r := parquet.NewGenericRowGroupReader[targetRow](group)
+	defer r.Close()
+	rows := make([]targetRow, group.NumRows())
+	if n, err := r.Read(rows); n < len(rows) {
+		return nil, inFile(t.f, cmp.Or(err, io.ErrUnexpectedEOF))
+	}
+	ts := make([]measure.Target, len(rows))
+	var p parser
+	for j := range rows {
+		r := &rows[j]
+		ts[j] = measure.Target{Item: uint64(r.Item), Addr: p.addr("address", r.Address), Port: uint16(r.Port), Hostname: r.Hostname}
+	}
+	if p.err != nil {
+		return nil, inFile(t.f, p.err)
+	}
+	return ts, nil
 }
 
 // Close closes the file.

@@ -125,7 +125,7 @@ func (w *Writer) writeChunk(k ChunkKey, ms []measure.Measurement) error {
 	defer measurements.discard()
 
 	enc := w.encoders.Get().(*encoder)
-	if err := enc.encode(attempts, measurements, &k, ms); err != nil {
+	if err := enc.encode(attempts.File, measurements.File, &k, ms); err != nil {
 		return err // and the encoder, in a state unknown, goes
 	}
 	w.encoders.Put(enc)

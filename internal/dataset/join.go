@@ -1,0 +1,99 @@
+package dataset
+
+import (
+	"fmt"
+	"io"
+	"iter"
+)
+
+// join holds the rows of one measurement: its own and those of its attempts.
+// They are valid until the iteration goes on.
+type join struct {
+	measurement *measurementRow
+	attempts    []attemptRow
+
+	measurements  *table[measurementRow]
+	attemptsTable *table[attemptRow]
+}
+
+// joins gives every measurement of the dataset.
+func joins(dir string) iter.Seq2[*join, error] {
+	return func(yield func(*join, error) bool) {
+		keys, err := Chunks(dir)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for _, k := range keys {
+			for j, err := range joinsOf(dir, k) {
+				if !yield(j, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// joinsOf gives the measurements of one chunk. Both files are read once, in
+// step: they are in the same order.
+func joinsOf(dir string, k ChunkKey) iter.Seq2[*join, error] {
+	return func(yield func(*join, error) bool) {
+		measurements, err := openTable[measurementRow](k.path(dir, measurementsDir))
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer measurements.Close()
+		attempts, err := openTable[attemptRow](k.path(dir, attemptsDir))
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer attempts.Close()
+		j := &join{measurements: measurements, attemptsTable: attempts}
+		for {
+			err := j.next()
+			if err == io.EOF {
+				return
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(j, nil) {
+				return
+			}
+		}
+	}
+}
+
+// next goes to the next measurement; io.EOF after the last.
+func (j *join) next() (err error) {
+	j.measurement, err = j.measurements.next()
+	if err == io.EOF {
+		if a, err := j.attemptsTable.next(); err == nil {
+			return j.attemptsTable.wrap(fmt.Errorf("has more attempts than the measurements: attempt %d of item %d", a.Seq, a.Item))
+		} else if err != io.EOF {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	item := j.measurement.Item
+	j.attempts = j.attempts[:0]
+	for seq := range j.measurement.Attempts {
+		a, err := j.attemptsTable.next()
+		if err == io.EOF {
+			return j.attemptsTable.wrap(fmt.Errorf("attempt %d of item %d is missing", seq, item))
+		}
+		if err != nil {
+			return err
+		}
+		if a.Item != item || a.Seq != seq {
+			return j.attemptsTable.wrap(fmt.Errorf("found attempt %d of item %d where attempt %d of item %d belongs", a.Seq, a.Item, seq, item))
+		}
+		j.attempts = append(j.attempts, *a)
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+package dataset
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// Any survey and probe make a file name, and a different one each.
+func TestKeyPath(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		k := ChunkKey{rapid.String().Draw(t, "survey"), rapid.String().Draw(t, "probe"), rapid.Uint32().Draw(t, "chunk")}
+		name := filepath.Base(k.path("dir", measurementsDir))
+		if got, ok := parseKey(name); got != k || !ok {
+			t.Fatalf("%q: %+v, %v", name, got, ok)
+		}
+		if dir := filepath.Dir(k.path("dir", measurementsDir)); dir != filepath.Join("dir", measurementsDir) {
+			t.Fatalf("%q leads out of the table", dir)
+		}
+	})
+}
+
+func FuzzParseKey(f *testing.F) {
+	for _, s := range []string{"s1.local.0000000000.parquet", "%2F.%25.4294967295.parquet", "a.b.c", "a.b.4294967296.parquet", ".tmp-1", "%2.%zz.0000000001.parquet", "%41.b.0000000001.parquet"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		// One name per chunk: what is read as a key is what the key is called.
+		if k, ok := parseKey(name); ok && filepath.Base(k.path("", measurementsDir)) != name {
+			t.Fatalf("%q is not the name of %+v", name, k)
+		}
+	})
+}
+
+// All probes of a chunk are together, the chunks in order.
+func TestChunksOrder(t *testing.T) {
+	w := newDataset(t)
+	want := []ChunkKey{{"s1", "a.b", 0}, {"s1", "c", 0}, {"s1", "c", 2}, {"s1", "a.b", 10}, {"s2", "a.b", 1}}
+	for _, i := range []int{3, 1, 4, 0, 2} {
+		if err := w.WriteChunk(want[i], nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := Chunks(w.Dir())
+	if err != nil || !slices.Equal(got, want) {
+		t.Fatalf("%v, %v", got, err)
+	}
+	if err := w.WriteChunk(ChunkKey{"s1", strings.Repeat("p", 300), 0}, nil); err == nil {
+		t.Error("a name longer than the file system takes is an error")
+	}
+}
