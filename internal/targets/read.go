@@ -31,7 +31,8 @@ type ReadOptions struct {
 	Family Family
 	// Strict makes the first bad line an error that ends the reading.
 	Strict bool
-	// OnBad, if set, is told every bad line, in order.
+	// OnBad, if set, is told every bad line that does not end the reading, in
+	// order.
 	OnBad func(*LineError)
 }
 
@@ -79,7 +80,7 @@ func (s *ReadStats) Add(t ReadStats) {
 // only when r can be read at any offset, as a file can.
 //
 // A line that can not be used is counted, told to OnBad, and skipped; with
-// Strict it is returned as a *[LineError]. Any other error is one of reading
+// Strict it is returned as a *[LineError] instead. Any other error is one of reading
 // r, named by the name of the list, or the error of emit, as it is.
 func Read(r io.Reader, name string, opts ReadOptions, emit func(measure.Target) error) (ReadStats, error) {
 	var st ReadStats
@@ -110,11 +111,11 @@ func Read(r io.Reader, name string, opts ReadOptions, emit func(measure.Target) 
 		case err != nil:
 			st.Bad++
 			bad := &LineError{File: name, Line: lines.n, Text: shorten(string(line)), Reason: err.Error()}
-			if opts.OnBad != nil {
-				opts.OnBad(bad)
-			}
 			if opts.Strict {
 				return st, bad
+			}
+			if opts.OnBad != nil {
+				opts.OnBad(bad)
 			}
 		case !content:
 			st.Blank++

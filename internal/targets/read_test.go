@@ -70,12 +70,33 @@ func TestFamily(t *testing.T) {
 	}
 }
 
+// The limit is on the line without its end, whatever the end is.
+func TestLongestLine(t *testing.T) {
+	for _, end := range []string{"\n", "\r\n", ""} {
+		for _, tt := range []struct {
+			n    int
+			want ReadStats
+		}{
+			{maxLine, ReadStats{Lines: 1, Targets: 1}},
+			{maxLine + 1, ReadStats{Lines: 1, Bad: 1}},
+			{maxLine + 2, ReadStats{Lines: 1, Bad: 1}},
+			{maxLine + 3, ReadStats{Lines: 1, Bad: 1}},
+		} {
+			line := "a.example #"
+			line += strings.Repeat("x", tt.n-len(line))
+			if _, st, _ := readAll(t, line+end, ReadOptions{Ports: []uint16{1}}); st != tt.want {
+				t.Errorf("%d bytes and %q: %+v", tt.n, end, st)
+			}
+		}
+	}
+}
+
 func TestStrict(t *testing.T) {
 	told := 0
 	opts := ReadOptions{Ports: []uint16{1}, Strict: true, OnBad: func(*LineError) { told++ }}
 	st, err := Read(strings.NewReader("a.example\n\nb example\nc example\n"), "my list", opts, func(measure.Target) error { return nil })
 	var bad *LineError
-	if !errors.As(err, &bad) || bad.Line != 3 || bad.File != "my list" || told != 1 {
+	if !errors.As(err, &bad) || bad.Line != 3 || bad.File != "my list" || told != 0 {
 		t.Errorf("error %v, told %d times", err, told)
 	}
 	if want := (ReadStats{Lines: 3, Targets: 1, Bad: 1, Blank: 1}); st != want {
