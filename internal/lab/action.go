@@ -193,8 +193,8 @@ func MarkClient(d time.Duration) Action {
 	}}
 }
 
-// Delay holds the frame back for d and up to jitter more, at random. Jitter
-// may change the order of frames.
+// Delay holds the frame back for d and up to jitter more, at random. The
+// frames of one flow and direction keep their order, as in a queue.
 func Delay(d, jitter time.Duration) Action {
 	text := "delay " + d.String()
 	if jitter > 0 {

@@ -244,9 +244,14 @@ func (b *box) take(raw []byte, d Dir) {
 		b.leave()
 	}
 	p.seal()
-	if p.delay == 0 {
+	last := &p.flow.due[d>>1]
+	due := max(b.now+p.delay, *last)
+	if due <= b.now {
 		b.out(d).send(p.b)
-	} else if !b.queue.push(b.now+p.delay, b.out(d), p.b) {
+		return
+	}
+	*last = due
+	if !b.queue.push(due, b.out(d), p.b) {
 		b.overdue.Add(1)
 	}
 }

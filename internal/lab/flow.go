@@ -44,7 +44,8 @@ type flow struct {
 	isn     uint32
 	fin     Dir
 	closed  bool
-	seen    int64 // ns, the last frame
+	seen    int64    // ns, the last frame
+	due     [2]int64 // ns, when the last frame held back leaves, by direction
 
 	// The TFO option of the client's latest SYN, for Mirror.
 	optKind   Kinds

@@ -10,13 +10,18 @@ import (
 // PrivilegeError says which privileges are missing and what to do about it.
 type PrivilegeError struct {
 	Missing []string // capability names
-	UserNS  error    // why no user namespace could be entered instead; nil if not tried
+	UserNS  error    // why no user namespace could be used instead; nil if not tried
 }
 
+func (e *PrivilegeError) Unwrap() error { return e.UserNS }
+
 func (e *PrivilegeError) Error() string {
-	s := "the lab builds network namespaces and needs " + strings.Join(e.Missing, ", ")
+	s := "the lab builds network namespaces and needs root"
+	if len(e.Missing) > 0 {
+		s = "the lab builds network namespaces and lacks " + strings.Join(e.Missing, ", ")
+	}
 	if e.UserNS != nil {
-		s += fmt.Sprintf(" (an unprivileged user namespace could not be entered either: %v)", e.UserNS)
+		s += fmt.Sprintf("; an unprivileged user namespace cannot be used either: %v", e.UserNS)
 	}
 	return s + "; run it as root (sudo), or allow unprivileged user namespaces: " +
 		"sysctl -w user.max_user_namespaces=15000, on Debian also kernel.unprivileged_userns_clone=1, " +
