@@ -227,6 +227,37 @@ func TestZipOfSeveral(t *testing.T) {
 	}
 }
 
+// A zstd stream says how much memory it needs; only a modest one gets it.
+func TestZstdWindow(t *testing.T) {
+	for _, tt := range []struct {
+		window int
+		want   error
+	}{
+		{8 << 20, nil}, // zstd -19
+		{64 << 20, zstd.ErrWindowSizeExceeded},
+	} {
+		var b bytes.Buffer
+		w, err := zstd.NewWriter(&b, zstd.WithWindowSize(tt.window))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // a frame that was flushed is not of known size
+			if _, err := io.WriteString(w, "a.example:1\n"); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(&b, "list", ReadOptions{}, func(measure.Target) error { return nil }); !errors.Is(err, tt.want) {
+			t.Errorf("window of %d MiB: %v", tt.window>>20, err)
+		}
+	}
+}
+
 func TestUTF16(t *testing.T) {
 	_, err := Read(strings.NewReader("\xff\xfea\x00.\x00b\x00"), "list", ReadOptions{}, nil)
 	if err == nil || err.Error() != "list: the list is UTF-16 text: save it as UTF-8" {
