@@ -9,8 +9,9 @@ import (
 )
 
 // enum maps the numbers of a closed, append-only enum to their names and back.
-// Every number has a name, those without a known one their digits, so that a
-// value of a newer probe survives a writer that does not know it.
+// A number without a known name is stored as its digits, and digits are read
+// for every number, so that a value of a newer probe survives a writer that
+// does not know it and is known to the reader that does.
 type enum[T ~uint8] struct {
 	names  [256]string
 	values map[string]T
@@ -18,13 +19,14 @@ type enum[T ~uint8] struct {
 
 // newEnum takes the names in order of their numbers, from 0.
 func newEnum[T ~uint8](names ...string) *enum[T] {
-	e := &enum[T]{values: make(map[string]T, 256)}
+	e := &enum[T]{values: make(map[string]T)}
 	for i := range e.names {
 		e.names[i] = strconv.Itoa(i)
+		e.values[e.names[i]] = T(i)
 		if i < len(names) {
 			e.names[i] = names[i]
+			e.values[names[i]] = T(i)
 		}
-		e.values[e.names[i]] = T(i)
 	}
 	return e
 }
@@ -48,7 +50,7 @@ func (e *enum[T]) name(v T) string { return e.names[v] }
 func (e *enum[T]) parse(column, name string) (T, error) {
 	v, ok := e.values[name]
 	if !ok {
-		return 0, fmt.Errorf("%s: unknown name %q", column, name)
+		return 0, fmt.Errorf("%s: unknown name %q; a newer version may have written it", column, name)
 	}
 	return v, nil
 }
