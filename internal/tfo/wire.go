@@ -1,0 +1,114 @@
+package tfo
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Reasons there are no facts from the wire, beside "not captured: " with an
+// errno. They are stored in datasets: change none.
+const (
+	WireOff       = "not captured: off"
+	WireNoRight   = "not captured: no CAP_NET_RAW"
+	WireNoSupport = "not captured: no AF_PACKET"
+	WireNothing   = "no SYN sent"
+	WireDropped   = "ring dropped packets"
+	// WireUnseen: the capture works and lost nothing, and no SYN of the
+	// attempt left the machine under its own address. A local firewall dropped
+	// it, or a local address translation rewrote it.
+	WireUnseen = "SYN not seen"
+)
+
+// Wire is what passed on the wire during one attempt, as a packet socket on
+// this machine saw it: the SYN as it left, the answers as they came. Answers
+// are taken for the attempt's own only when their sequence numbers are.
+type Wire struct {
+	Syns int     // SYNs that left, the first one included
+	Syn  Segment // the first of them
+	// RetransmitsBare: the SYNs after the first carried no TFO option and no
+	// data. NotTried when there was only one.
+	RetransmitsBare Tri
+
+	SynAcks int // SYN-ACKs that came
+	// SynAck is the first that the kernel could take, or simply the first when
+	// it could take none (see OverAcked). Zero without a SYN-ACK.
+	SynAck Segment
+	// Acked is how many payload bytes SynAck acknowledges; more than
+	// Syn.Payload when it was over-acknowledged. NotKnown without a SYN-ACK.
+	Acked int
+	// AfterSyns is how many SYNs had left when SynAck came: above 1, it answers
+	// a retransmission or is one itself.
+	AfterSyns int
+	// OverAcked: a SYN-ACK acknowledged more than was sent. The kernel resets
+	// such a peer and goes on waiting (RFC 9293, section 3.10.7.3).
+	OverAcked bool
+
+	Resets         int   // RSTs that came
+	ResetTTL       uint8 // TTL or hop limit of the first; other than that of SynAck, somebody else sent it
+	ResetHandshake bool  // the first came after a SYN-ACK
+
+	ICMPErrors int // ICMP errors that came and quote a segment of the attempt
+	ICMPType   uint8
+	ICMPCode   uint8
+	ICMPFrom   netip.Addr // of the first error, as type and code are
+
+	// Incomplete: the ring dropped packets while the attempt ran. What is not
+	// here may have been.
+	Incomplete bool
+
+	// Packets are the headers of the packets above, in the order seen, the
+	// first 8.
+	Packets []Packet
+}
+
+// Segment is a SYN or a SYN-ACK.
+type Segment struct {
+	Seq     uint32
+	TTL     uint8 // or hop limit
+	Payload int   // bytes
+
+	// OptionKind is the kind of its last TFO option, 0 without one.
+	OptionKind uint8
+	// Cookie is what that option carried, of any length; nil when it was empty
+	// (a cookie request, and in a SYN-ACK a mirrored one) or not there.
+	Cookie []byte
+	// BothKinds: it carried TFO options of kind 34 and of kind 254.
+	BothKinds bool
+	// Repeated: it carried one kind of TFO option more than once.
+	Repeated bool
+	// Malformed: its options end in one that cannot be.
+	Malformed bool
+
+	MSS           uint16 // 0 without the option
+	WindowScale   int8   // NotKnown without the option
+	SACKPermitted bool
+	Timestamps    bool
+	TSVal, TSEcr  uint32
+}
+
+// Mirrored reports whether a SYN-ACK carried an empty TFO option. No server
+// has a reason to (RFC 7413, section 4.1.2); something on the way, or a stack
+// that does so with every option, returned the one of the SYN.
+func (s *Segment) Mirrored() bool { return s.OptionKind != 0 && len(s.Cookie) == 0 }
+
+// CookieUsable reports whether the kernel can take the cookie: its length is
+// even and from 4 to 16 (RFC 7413, section 4.1.1).
+func (s *Segment) CookieUsable() bool {
+	n := len(s.Cookie)
+	return n >= 4 && n <= 16 && n%2 == 0
+}
+
+// Packet is the start of a captured packet.
+type Packet struct {
+	Time   time.Time // by the kernel's clock
+	Length int       // on the wire, from the IP header on
+	Data   []byte    // from the IP header on, at most 160 bytes
+}
+
+const (
+	// snapLen holds an IPv6 header, some extension headers and the longest TCP
+	// header.
+	snapLen = 160
+	// maxPackets bounds the packets kept of one attempt.
+	maxPackets = 8
+)
