@@ -115,3 +115,12 @@ func (s State) Split() (head, rest State, ok bool) {
 	}
 	return head, rest, true
 }
+
+// Newest is the probe of the newest lease while it holds it or may come back
+// with it, else "".
+func (s *State) Newest() string {
+	if s.Phase.live() || s.Lapsed {
+		return s.holder(s.Epoch)
+	}
+	return ""
+}

@@ -1,0 +1,348 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"tfofleet/internal/lease"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+var _ Store = (*SQLite)(nil)
+
+// PutList implements Store.
+func (s *SQLite) PutList(ctx context.Context, l List) error {
+	return s.call(ctx, func(t *tx) error {
+		t.exec(`INSERT INTO list (id, targets, chunk_size) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`, l.ID, int64(l.Targets), l.ChunkSize)
+		return nil
+	})
+}
+
+// List implements Store.
+func (s *SQLite) List(ctx context.Context, id string) (l List, err error) {
+	err = s.call(ctx, func(t *tx) error {
+		l = List{ID: id}
+		if !t.get(`SELECT targets, chunk_size FROM list WHERE id = ?`, []any{id}, &l.Targets, &l.ChunkSize) {
+			return fmt.Errorf("target list %s: %w", id, ErrNotFound)
+		}
+		return nil
+	})
+	return l, err
+}
+
+// CreateSurvey implements Store.
+func (s *SQLite) CreateSurvey(ctx context.Context, v Survey) (created Survey, err error) {
+	spec, err := proto.Marshal(v.Spec)
+	if err != nil {
+		return Survey{}, err
+	}
+	err = s.call(ctx, func(t *tx) (err error) {
+		if found := t.surveys(`request = ?`, v.Request); len(found) > 0 {
+			created = found[0]
+			return nil
+		}
+		t.exec(`INSERT INTO survey (id, request, name, list, spec, phase, created) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			v.ID, v.Request, v.Name, v.List.ID, spec, Creating, v.Created.UnixNano())
+		t.exec(`INSERT INTO chunk (survey, chunk, source, size, phase)
+			WITH RECURSIVE c(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM c WHERE i + 1 < ?1)
+			SELECT ?2, i, i, min(?3, ?4 - i * ?3), ?5 FROM c WHERE i < ?1`,
+			v.List.Chunks(), v.ID, v.List.ChunkSize, int64(v.List.Targets), lease.Pending)
+		t.delta(v.ID)[0] += int64(v.List.Targets)
+		t.flush()
+		created, err = t.survey(`id = ?`, v.ID)
+		return err
+	})
+	return created, err
+}
+
+// Survey implements Store.
+func (s *SQLite) Survey(ctx context.Context, id string) (v Survey, err error) {
+	err = s.call(ctx, func(t *tx) (err error) {
+		v, err = t.survey(`id = ?`, id)
+		return err
+	})
+	return v, err
+}
+
+// Surveys implements Store.
+func (s *SQLite) Surveys(ctx context.Context) (vs []Survey, err error) {
+	err = s.call(ctx, func(t *tx) error {
+		vs = t.surveys(`phase < ?`, Done)
+		return nil
+	})
+	return vs, err
+}
+
+// SetPhase implements Store.
+func (s *SQLite) SetPhase(ctx context.Context, id string, p Phase, reason string) (v Survey, err error) {
+	err = s.call(ctx, func(t *tx) (err error) {
+		ended := nanos(t.now)
+		ended.Valid = p >= Done
+		t.exec(`UPDATE survey SET phase = ?, reason = iif(? = '', reason, ?), ended = ? WHERE id = ? AND phase < ?`, p, reason, reason, ended, id, Done)
+		v, err = t.survey(`id = ?`, id)
+		return err
+	})
+	return v, err
+}
+
+// CancelSurvey implements Store.
+func (s *SQLite) CancelSurvey(ctx context.Context, id string) error {
+	return s.call(ctx, func(t *tx) error {
+		if t.exec(`UPDATE survey SET cancel = 1 WHERE id = ?`, id) == 0 {
+			return fmt.Errorf("survey %s: %w", id, ErrNotFound)
+		}
+		return nil
+	})
+}
+
+// Tally implements Store.
+func (s *SQLite) Tally(ctx context.Context, id string) (tally lease.Tally, err error) {
+	err = s.call(ctx, func(t *tx) error {
+		t.flush()
+		tally = lease.Tally{}
+		t.each(`SELECT item, n FROM tally WHERE survey = ?`, []any{id}, func(scan func(...any)) {
+			var item uint8
+			var n int64
+			scan(&item, &n)
+			tally[item] = n
+		})
+		return nil
+	})
+	return tally, err
+}
+
+// PutProbe implements Store.
+func (s *SQLite) PutProbe(ctx context.Context, p Probe) error {
+	host, err := proto.Marshal(p.Host)
+	if err != nil {
+		return err
+	}
+	return s.call(ctx, func(t *tx) error {
+		t.exec(`INSERT INTO probe (name, version, host) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET version = excluded.version, host = excluded.host`,
+			p.Name, p.Version, notNil(host))
+		return nil
+	})
+}
+
+// Probes implements Store.
+func (s *SQLite) Probes(ctx context.Context, survey string) (ps []Probe, err error) {
+	err = s.call(ctx, func(t *tx) error {
+		ps = nil
+		t.each(`SELECT name, version, host FROM probe JOIN survey_probe ON probe = name WHERE survey = ? ORDER BY name`, []any{survey}, func(scan func(...any)) {
+			p := Probe{Host: new(pb.Host)}
+			var host []byte
+			scan(&p.Name, &p.Version, &host)
+			if err := proto.Unmarshal(host, p.Host); err != nil && t.err == nil {
+				t.err = err
+			}
+			ps = append(ps, p)
+		})
+		return nil
+	})
+	return ps, err
+}
+
+// Claim implements Store.
+func (s *SQLite) Claim(ctx context.Context, probe, instance string) (c Chunk, err error) {
+	err = s.call(ctx, func(t *tx) error {
+		t.flush()
+		var k Key
+		if !t.get(`SELECT survey, chunk FROM chunk JOIN survey ON survey.id = survey
+			WHERE chunk.phase = 1 AND survey.phase = 2 AND cancel = 0 ORDER BY created, survey.id, chunk LIMIT 1`, nil, &k.Survey, &k.Chunk) {
+			return ErrNotFound
+		}
+		r, _, err := t.apply(k, lease.Offer{Probe: probe, Instance: instance}, nil)
+		if err != nil {
+			return err
+		}
+		t.exec(`INSERT INTO survey_probe (survey, probe) VALUES (?, ?) ON CONFLICT DO NOTHING`, k.Survey, probe)
+		c = r.Chunk
+		return nil
+	})
+	return c, err
+}
+
+// Apply implements Store.
+func (s *SQLite) Apply(ctx context.Context, k Key, e lease.Event, b *Batch) (c Chunk, effects []lease.Effect, err error) {
+	err = s.call(ctx, func(t *tx) error {
+		r, f, err := t.apply(k, e, b)
+		if err != nil {
+			return err
+		}
+		c, effects = r.Chunk, f
+		return nil
+	})
+	return c, effects, err
+}
+
+func (t *tx) apply(k Key, e lease.Event, b *Batch) (*row, []lease.Effect, error) {
+	r, err := t.chunk(k)
+	if err != nil {
+		return nil, nil, err
+	}
+	rules, err := t.rules(k.Survey)
+	if err != nil {
+		return nil, nil, err
+	}
+	if b != nil {
+		var one int
+		if t.get(`SELECT 1 FROM batch WHERE chunk = ? AND epoch = ? AND sequence = ?`, []any{r.id, int64(b.Epoch), int64(b.Sequence)}, &one) {
+			return r, nil, nil
+		}
+	}
+	next, effects := rules.Step(r.State, t.now, e)
+	t.set(r, next)
+	for _, f := range effects {
+		switch f {
+		case lease.Keep:
+			t.keep(r, b, 0)
+		case lease.KeepLate:
+			t.keep(r, b, 1)
+		case lease.KeepAside:
+			t.keep(r, b, 2)
+		case lease.Finish:
+			tally := lease.Count(next.Items)
+			r.written = tally.Of(lease.Measured)+tally.Of(lease.Refused)+tally.Of(lease.Interrupted) == 0
+		}
+	}
+	return r, effects, t.err
+}
+
+func (t *tx) keep(r *row, b *Batch, late int) {
+	if b == nil {
+		return
+	}
+	t.exec(`INSERT INTO batch (chunk, epoch, sequence, probe, late, body) VALUES (?, ?, ?, ?, ?, ?)`,
+		r.id, int64(b.Epoch), int64(b.Sequence), b.Probe, late, notNil(b.Body))
+}
+
+// Due implements Store.
+func (s *SQLite) Due(ctx context.Context) (keys []Key, err error) {
+	err = s.call(ctx, func(t *tx) error {
+		keys = t.keys(`deadline <= ?`, t.now.UnixNano())
+		return nil
+	})
+	return keys, err
+}
+
+// HeldBy implements Store.
+func (s *SQLite) HeldBy(ctx context.Context, probe string) (chunks []Chunk, err error) {
+	err = s.call(ctx, func(t *tx) error {
+		chunks = nil
+		for _, k := range t.keys(`holder = ?`, probe) {
+			r, err := t.chunk(k)
+			if err != nil {
+				return err
+			}
+			chunks = append(chunks, r.Chunk)
+		}
+		return nil
+	})
+	return chunks, err
+}
+
+// Open implements Store.
+func (s *SQLite) Open(ctx context.Context, survey string) (keys []Key, err error) {
+	err = s.call(ctx, func(t *tx) error {
+		keys = t.keys(`survey = ? AND phase < ?`, survey, lease.Done)
+		return nil
+	})
+	return keys, err
+}
+
+// Unwritten implements Store.
+func (s *SQLite) Unwritten(ctx context.Context) (keys []Key, err error) {
+	err = s.call(ctx, func(t *tx) error {
+		keys = t.keys(`written = 0 AND phase >= ?`, lease.Done)
+		return nil
+	})
+	return keys, err
+}
+
+// Batches implements Store.
+func (s *SQLite) Batches(ctx context.Context, k Key) (c Chunk, bs []Batch, err error) {
+	err = s.call(ctx, func(t *tx) error {
+		r, err := t.chunk(k)
+		if err != nil {
+			return err
+		}
+		c, bs = r.Chunk, nil
+		t.each(`SELECT epoch, sequence, probe, late, body FROM batch WHERE chunk = ? AND late < 2 ORDER BY id`, []any{r.id}, func(scan func(...any)) {
+			var b Batch
+			scan(&b.Epoch, &b.Sequence, &b.Probe, &b.Late, &b.Body)
+			bs = append(bs, b)
+		})
+		return nil
+	})
+	return c, bs, err
+}
+
+// Written implements Store.
+func (s *SQLite) Written(ctx context.Context, k Key, items []lease.Item) (last bool, err error) {
+	err = s.call(ctx, func(t *tx) error {
+		r, err := t.chunk(k)
+		if err != nil {
+			return err
+		}
+		if !r.Phase.Over() || len(items) != len(r.Items) {
+			return fmt.Errorf("survey %s chunk %d is %v with %d targets: not to be written with %d", k.Survey, k.Chunk, r.Phase, len(r.Items), len(items))
+		}
+		next := r.State
+		next.Items = slices.Clone(items)
+		t.set(r, next)
+		r.written = true
+		t.exec(`DELETE FROM batch WHERE chunk = ? AND late < 2`, r.id)
+		t.flush()
+		var one int
+		last = !t.get(`SELECT 1 FROM chunk WHERE survey = ? AND written = 0 LIMIT 1`, []any{k.Survey}, &one)
+		return nil
+	})
+	return last, err
+}
+
+// Settle implements Store.
+func (s *SQLite) Settle(ctx context.Context, survey string) error {
+	return s.call(ctx, func(t *tx) error {
+		for _, k := range t.keys(`survey = ? AND phase = 1 AND items IS NOT NULL`, survey) {
+			r, err := t.chunk(k)
+			if err != nil {
+				return err
+			}
+			head, rest, ok := r.Split()
+			if !ok {
+				continue
+			}
+			t.set(r, head)
+			t.exec(`INSERT INTO chunk (survey, chunk, source, size, phase) SELECT survey, max(chunk) + 1, ?, ?, ? FROM chunk WHERE survey = ?`,
+				r.Source, len(rest.Items), rest.Phase, survey)
+			var n uint32
+			if !t.get(`SELECT max(chunk) FROM chunk WHERE survey = ?`, []any{survey}, &n) {
+				return t.err
+			}
+			part, err := t.chunk(Key{survey, n})
+			if err != nil {
+				return err
+			}
+			// The new row was never counted, the head is without these now.
+			part.Items = make([]lease.Item, len(rest.Items))
+			for i := range part.Items {
+				part.Items[i] = lease.Result(lease.Moved, 0)
+			}
+			t.set(part, rest)
+			t.flush()
+		}
+		return t.err
+	})
+}
+
+// notNil is for columns that are never null: an empty blob is nil to the driver
+// otherwise.
+func notNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}

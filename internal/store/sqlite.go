@@ -1,0 +1,197 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"tfofleet/internal/lease"
+)
+
+// Options are those of a SQLite store.
+type Options struct {
+	// Rules of all leases; Repeat comes from the survey's spec.
+	Rules lease.Rules
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// SQLite is a Store in one file, for one controller.
+//
+// One goroutine owns the only connection. Calls that arrive while it waits for
+// the disk share the next transaction, and so one fsync: that, not the
+// database, is what a batch costs.
+type SQLite struct {
+	opts     Options
+	db       *sql.DB
+	conn     *sql.Conn
+	stmts    map[string]*sql.Stmt
+	repeat   map[string]bool // of surveys; they never change
+	requests chan *request
+	closing  chan struct{}
+	closed   chan struct{}
+}
+
+// request is one call, and the answer once it is durable.
+type request struct {
+	do   func(*tx) error
+	done chan error
+}
+
+// maxGroup bounds the calls of one transaction: while it runs, nobody is
+// answered.
+const maxGroup = 256
+
+// OpenSQLite opens the store in the file, and makes it if it is not there. It
+// is ErrInUse while another process has it open.
+func OpenSQLite(ctx context.Context, path string, opts Options) (*SQLite, error) {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	s := &SQLite{
+		opts: opts, stmts: make(map[string]*sql.Stmt), repeat: make(map[string]bool),
+		requests: make(chan *request), closing: make(chan struct{}), closed: make(chan struct{}),
+	}
+	if err := s.open(ctx, path); err != nil {
+		s.release()
+		return nil, fmt.Errorf("store %s: %w", path, classify(err))
+	}
+	go s.run()
+	return s, nil
+}
+
+func (s *SQLite) open(ctx context.Context, path string) (err error) {
+	// EXCLUSIVE comes before WAL: then a second controller is kept out for as long
+	// as this one lives, and the WAL needs no shared memory.
+	// FULL, not NORMAL: in WAL mode NORMAL does not sync at a commit, and what
+	// was acknowledged would be gone after a loss of power.
+	// The WAL holds every batch once. A checkpoint copies it into the file,
+	// where most pages are free again soon: the later it comes, the fewer.
+	q := url.Values{"_pragma": {
+		"busy_timeout(0)", "locking_mode(EXCLUSIVE)", "journal_mode(WAL)", "synchronous(FULL)",
+		"wal_autocheckpoint(2000)", "journal_size_limit(67108864)", "cache_size(-16384)", "foreign_keys(ON)",
+	}}
+	if s.db, err = sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode()); err != nil {
+		return err
+	}
+	if s.conn, err = s.db.Conn(ctx); err != nil {
+		return err
+	}
+	return migrate(ctx, s.conn)
+}
+
+func (s *SQLite) release() error {
+	var errs []error
+	for _, stmt := range s.stmts {
+		errs = append(errs, stmt.Close())
+	}
+	if s.conn != nil {
+		errs = append(errs, s.conn.Close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Close waits for the calls under way.
+func (s *SQLite) Close() error {
+	close(s.closing)
+	<-s.closed
+	return s.release()
+}
+
+var errClosed = errors.New("store: closed")
+
+// call runs do in a transaction and returns after it is durable. Do may run
+// more than once; the last run counts.
+func (s *SQLite) call(ctx context.Context, do func(*tx) error) error {
+	r := &request{do, make(chan error, 1)}
+	select {
+	case s.requests <- r:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.closing:
+		return errClosed
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *SQLite) run() {
+	defer close(s.closed)
+	for {
+		select {
+		case r := <-s.requests:
+			s.group(r)
+		case <-s.closing:
+			return
+		}
+	}
+}
+
+// group runs a call, and those that wait, in one transaction.
+func (s *SQLite) group(first *request) {
+	t := s.begin()
+	group := []*request{first}
+	results := []error{t.run(first.do)}
+	for t.err == nil && len(group) < maxGroup {
+		select {
+		case r := <-s.requests:
+			group = append(group, r)
+			results = append(results, t.run(r.do))
+			continue
+		default:
+		}
+		break
+	}
+	err := t.commit()
+	if err != nil && len(group) > 1 {
+		// One that needs no space must not fail with one that does.
+		for _, r := range group {
+			r.done <- s.alone(r.do)
+		}
+		return
+	}
+	for i, r := range group {
+		if err != nil {
+			r.done <- err
+		} else {
+			r.done <- results[i]
+		}
+	}
+}
+
+func (s *SQLite) alone(do func(*tx) error) error {
+	t := s.begin()
+	result := t.run(do)
+	if err := t.commit(); err != nil {
+		return err
+	}
+	return result
+}
+
+// classify gives an error of the database the name that callers know.
+func classify(err error) error {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_FULL:
+		return fmt.Errorf("%w (%w)", ErrFull, err)
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return fmt.Errorf("%w (%w)", ErrInUse, err)
+	}
+	return err
+}

@@ -1,0 +1,308 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"tfofleet/internal/lease"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// tx is a transaction that several calls share. Chunks and counts are kept in
+// it and written when it ends, or before a query that has to see them.
+type tx struct {
+	s       *SQLite
+	now     time.Time
+	chunks  map[Key]*row
+	tallies map[string]*lease.Tally // changes
+	err     error                   // of the database; the transaction is lost
+}
+
+// row is a chunk as the transaction knows it.
+type row struct {
+	id int64
+	Chunk
+	written bool
+	dirty   bool
+}
+
+// ctx is for the driver: the calls of a transaction come from many callers,
+// and none of them may cut it short.
+var background = context.Background()
+
+func (s *SQLite) begin() *tx {
+	t := &tx{s: s, now: s.opts.Now(), chunks: make(map[Key]*row), tallies: make(map[string]*lease.Tally)}
+	t.exec("BEGIN IMMEDIATE")
+	return t
+}
+
+// run is one call's part. An error that is not the database's is the call's
+// own, and nothing was written then.
+func (t *tx) run(do func(*tx) error) error {
+	if t.err != nil {
+		return t.err
+	}
+	return do(t)
+}
+
+func (t *tx) commit() error {
+	t.flush()
+	t.exec("COMMIT")
+	if t.err != nil {
+		// SQLite may have rolled back by itself.
+		_, _ = t.s.conn.ExecContext(background, "ROLLBACK")
+		return classify(t.err)
+	}
+	return nil
+}
+
+func (t *tx) stmt(query string) *sql.Stmt {
+	if t.err != nil {
+		return nil
+	}
+	stmt, ok := t.s.stmts[query]
+	if !ok {
+		var err error
+		if stmt, err = t.s.conn.PrepareContext(background, query); err != nil {
+			t.err = err
+			return nil
+		}
+		t.s.stmts[query] = stmt
+	}
+	return stmt
+}
+
+// exec returns how many rows it changed.
+func (t *tx) exec(query string, args ...any) int64 {
+	stmt := t.stmt(query)
+	if stmt == nil {
+		return 0
+	}
+	r, err := stmt.ExecContext(background, args...)
+	if err != nil {
+		t.err = err
+		return 0
+	}
+	n, _ := r.RowsAffected() // the driver always knows
+	return n
+}
+
+// get scans the only row of a query; false when there is none.
+func (t *tx) get(query string, args []any, dest ...any) bool {
+	stmt := t.stmt(query)
+	if stmt == nil {
+		return false
+	}
+	err := stmt.QueryRowContext(background, args...).Scan(dest...)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		t.err = err
+	}
+	return err == nil
+}
+
+// each calls scan for every row.
+func (t *tx) each(query string, args []any, scan func(scan func(dest ...any))) {
+	stmt := t.stmt(query)
+	if stmt == nil {
+		return
+	}
+	rows, err := stmt.QueryContext(background, args...)
+	if err != nil {
+		t.err = err
+		return
+	}
+	defer rows.Close()
+	for rows.Next() && t.err == nil {
+		scan(func(dest ...any) {
+			if err := rows.Scan(dest...); err != nil {
+				t.err = err
+			}
+		})
+	}
+	if err := rows.Err(); err != nil && t.err == nil {
+		t.err = err
+	}
+}
+
+// leaseRow is the part of lease.State that nothing is looked up by.
+type leaseRow struct {
+	Epoch     uint64                `json:"epoch,omitempty"`
+	Probe     string                `json:"probe,omitempty"`
+	Instance  string                `json:"instance,omitempty"`
+	Offers    int                   `json:"offers,omitempty"`
+	Attempt   int                   `json:"attempt,omitempty"`
+	Taken     int                   `json:"taken,omitempty"`
+	Lapsed    bool                  `json:"lapsed,omitempty"`
+	Cancelled bool                  `json:"cancelled,omitempty"`
+	Late      map[uint32]lease.Late `json:"late,omitempty"`
+	Holders   []string              `json:"holders,omitempty"`
+}
+
+// chunk loads a chunk, or returns ErrNotFound.
+func (t *tx) chunk(k Key) (*row, error) {
+	if r, ok := t.chunks[k]; ok {
+		return r, nil
+	}
+	var (
+		r        = &row{Chunk: Chunk{Key: k}}
+		size     int
+		deadline sql.NullInt64
+		rest     sql.NullString
+		items    []byte
+	)
+	found := t.get(`SELECT id, source, size, phase, written, deadline, lease, items FROM chunk WHERE survey = ? AND chunk = ?`,
+		[]any{k.Survey, k.Chunk}, &r.id, &r.Source, &size, &r.Phase, &r.written, &deadline, &rest, &items)
+	if t.err != nil {
+		return nil, t.err
+	}
+	if !found {
+		return nil, fmt.Errorf("survey %s chunk %d: %w", k.Survey, k.Chunk, ErrNotFound)
+	}
+	if deadline.Valid {
+		r.Deadline = time.Unix(0, deadline.Int64).UTC()
+	}
+	if rest.Valid {
+		var l leaseRow
+		if t.err = json.Unmarshal([]byte(rest.String), &l); t.err != nil {
+			return nil, t.err
+		}
+		r.Epoch, r.Probe, r.Instance, r.Offers, r.Attempt, r.Taken = l.Epoch, l.Probe, l.Instance, l.Offers, l.Attempt, l.Taken
+		r.Lapsed, r.Cancelled, r.Late, r.Holders = l.Lapsed, l.Cancelled, l.Late, l.Holders
+	}
+	r.Items = make([]lease.Item, size)
+	for i, b := range items {
+		r.Items[i] = lease.Item(b)
+	}
+	t.chunks[k] = r
+	return r, nil
+}
+
+// set gives a chunk its next state.
+func (t *tx) set(r *row, s lease.State) {
+	d := t.delta(r.Survey)
+	was, is := lease.Count(r.Items), lease.Count(s.Items)
+	for i := range d {
+		d[i] += is[i] - was[i]
+	}
+	r.State, r.dirty = s, true
+}
+
+func (t *tx) delta(survey string) *lease.Tally {
+	d, ok := t.tallies[survey]
+	if !ok {
+		d = new(lease.Tally)
+		t.tallies[survey] = d
+	}
+	return d
+}
+
+// flush writes what is kept in the transaction.
+func (t *tx) flush() {
+	for _, r := range t.chunks {
+		if r.dirty {
+			t.put(r)
+			r.dirty = false
+		}
+	}
+	for survey, d := range t.tallies {
+		for item, n := range d {
+			if n != 0 {
+				t.exec(`INSERT INTO tally (survey, item, n) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n`, survey, item, n)
+			}
+		}
+		delete(t.tallies, survey)
+	}
+}
+
+func (t *tx) put(r *row) {
+	rest, err := json.Marshal(leaseRow{
+		r.Epoch, r.Probe, r.Instance, r.Offers, r.Attempt, r.Taken, r.Lapsed, r.Cancelled, r.Late, r.Holders,
+	})
+	if err != nil {
+		t.err = err
+		return
+	}
+	items := make([]byte, len(r.Items))
+	for i, item := range r.Items {
+		items[i] = byte(item)
+	}
+	t.exec(`UPDATE chunk SET phase = ?, written = ?, holder = ?, deadline = ?, lease = ?, items = ? WHERE id = ?`,
+		r.Phase, r.written, null(r.Newest()), nanos(r.Deadline), string(rest), items, r.id)
+}
+
+// rules are those of a survey.
+func (t *tx) rules(survey string) (lease.Rules, error) {
+	rules := t.s.opts.Rules
+	repeat, ok := t.s.repeat[survey]
+	if !ok {
+		s, err := t.survey(`id = ?`, survey)
+		if err != nil {
+			return rules, err
+		}
+		repeat = s.Spec.GetRepeatInterrupted()
+		t.s.repeat[survey] = repeat
+	}
+	rules.Repeat = repeat
+	return rules, nil
+}
+
+// surveys are the surveys that meet a condition, oldest first.
+func (t *tx) surveys(where string, args ...any) (found []Survey) {
+	t.each(`SELECT survey.id, request, name, list.id, targets, chunk_size, spec, phase, cancel, reason, created, ended
+		FROM survey JOIN list ON list.id = survey.list WHERE `+where+` ORDER BY created, survey.id`, args, func(scan func(...any)) {
+		var (
+			s       Survey
+			spec    []byte
+			created int64
+			ended   sql.NullInt64
+		)
+		scan(&s.ID, &s.Request, &s.Name, &s.List.ID, &s.List.Targets, &s.List.ChunkSize, &spec, &s.Phase, &s.Cancel, &s.Reason, &created, &ended)
+		s.Created = time.Unix(0, created).UTC()
+		if ended.Valid {
+			s.Ended = time.Unix(0, ended.Int64).UTC()
+		}
+		s.Spec = new(pb.SurveySpec)
+		if err := proto.Unmarshal(spec, s.Spec); err != nil && t.err == nil {
+			t.err = err
+		}
+		found = append(found, s)
+	})
+	return found
+}
+
+func (t *tx) survey(where, arg string) (Survey, error) {
+	found := t.surveys("survey."+where, arg)
+	if t.err != nil {
+		return Survey{}, t.err
+	}
+	if len(found) == 0 {
+		return Survey{}, fmt.Errorf("survey %s: %w", arg, ErrNotFound)
+	}
+	return found[0], nil
+}
+
+// keys are the chunks that meet a condition.
+func (t *tx) keys(where string, args ...any) (keys []Key) {
+	t.flush()
+	t.each(`SELECT survey, chunk FROM chunk WHERE `+where+` ORDER BY survey, chunk`, args, func(scan func(...any)) {
+		var k Key
+		scan(&k.Survey, &k.Chunk)
+		keys = append(keys, k)
+	})
+	return keys
+}
+
+func null(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
+
+func nanos(t time.Time) sql.NullInt64 {
+	if t.IsZero() {
+		return sql.NullInt64{}
+	}
+	return sql.NullInt64{Int64: t.UnixNano(), Valid: true}
+}
