@@ -114,6 +114,13 @@ func writeSurvey(dir string, s *Survey, put func(f *file) error) error {
 	if !c.Ended.IsZero() {
 		c.Ended = c.Ended.UTC()
 	}
+	// Lists are never null for a reader.
+	if c.Probes == nil {
+		c.Probes = []Probe{}
+	}
+	if c.Versions == nil {
+		c.Versions = map[string]string{}
+	}
 	b, err := json.MarshalIndent(&c, "", "  ")
 	if err != nil {
 		return err

@@ -1,0 +1,171 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+
+	"tfofleet/internal/dataset"
+	"tfofleet/internal/measure"
+)
+
+// Codes of notes. They are stable.
+const (
+	NoteUnfinished   = "unfinished"    // the survey runs, was cancelled, failed or was killed
+	NoteVantage      = "vantage"       // the probe's own host spoilt measurements
+	NoteProbeSysctl  = "probe_sysctl"  // a setting of a probe's kernel spoils, or may spoil, measurements
+	NoteAllOffline   = "all_offline"   // nothing was reached, or nothing over one IP version
+	NoteInconclusive = "inconclusive"  // many measurements without an answer
+	NoteOneFault     = "one_fault"     // one fault at many targets: is it the vantage side?
+	NoteRefused      = "refused"       // the probe's policy forbade targets
+	NoteInterrupted  = "interrupted"   // measurements were started and never finished
+	NoteUnknown      = "unknown_names" // stored by a later version
+)
+
+const (
+	// fewTargets is below what says anything about a group of targets.
+	fewTargets = 3
+	// manyInconclusive is the share from which they are worth a word: on a
+	// sound vantage point tries disagree for far fewer targets.
+	manyInconclusive = 0.05
+	// commonFault is a share of one fault that targets at large do not have:
+	// of 673,230 hosts 211 failed because of Fast Open (Trammell et al., "Must
+	// Go Faster", run of 2016), while middleboxes near the client broke it at
+	// about 20 % of sites (Paasch, NANOG 67). A list of few targets, chosen for
+	// their faults, has it too; hence faultTargets.
+	commonFault  = 0.2
+	faultTargets = 10
+	// topConditions is how many are named as the reason of inconclusive ones.
+	topConditions = 3
+)
+
+// attention lists what a person should look at, gravest for the rest first.
+func attention(s *Summary, inconclusive conditions) []Note {
+	ns := notes{}
+	ns.unfinished(s)
+	ns.probes(s.Survey.Probes)
+	ns.vantage(s.Conditions)
+	ns.offline(s)
+	ns.inconclusive(s, inconclusive)
+	ns.oneFault(s.ByProbe)
+	if s.Refused > 0 {
+		ns.add(NoteRefused, s.Refused, "%s refused by the probe's policy, nothing was sent. Allow the ranges or ports if they are yours to measure.", targets(s.Refused, "was", "were"))
+	}
+	if s.Interrupted > 0 {
+		ns.add(NoteInterrupted, s.Interrupted, "%s started and never finished. Measure them again in a new survey.", targets(s.Interrupted, "was", "were"))
+	}
+	if n := s.Unknown + s.Counts.Count("unknown"); n > 0 {
+		ns.add(NoteUnknown, n, "%s an outcome or verdict of a later version. Use that version to report.", targets(n, "has", "have"))
+	}
+	return ns
+}
+
+type notes []Note
+
+func (ns *notes) add(code string, count uint64, format string, args ...any) {
+	*ns = append(*ns, Note{code, fmt.Sprintf(format, args...), count})
+}
+
+func (ns *notes) unfinished(s *Summary) {
+	var what string
+	switch s.Survey.State {
+	case dataset.StateDone:
+		return
+	case dataset.StateRunning:
+		what = "still runs or was killed"
+	case dataset.StateCancelled:
+		what = "was cancelled"
+	default:
+		what = "has failed"
+	}
+	if s.Survey.Reason != "" {
+		what += " (" + s.Survey.Reason + ")"
+	}
+	missing := s.Survey.Counts.Planned - min(s.Survey.Counts.Planned, s.Measurements)
+	if missing == 0 {
+		ns.add(NoteUnfinished, 0, "The survey %s.", what)
+		return
+	}
+	ns.add(NoteUnfinished, missing, "The survey %s: %s not in the dataset. Resume it to measure what is missing.", what, targets(missing, "is", "are"))
+}
+
+// probes warns of kernels whose settings touch the evidence.
+func (ns *notes) probes(probes []dataset.Probe) {
+	for _, p := range probes {
+		if v := p.TCPFastOpen; v != nil && *v&1 == 0 {
+			ns.add(NoteProbeSysctl, 0, "Fast Open is off on probe %s (net.ipv4.tcp_fastopen = %d). Set bit 0x1 of it and measure again.", p.Name, *v)
+		}
+		if v := p.BlackholeTimeoutS; v != nil && *v > 0 {
+			ns.add(NoteProbeSysctl, 0, "One bad target can switch Fast Open off for all of probe %s (net.ipv4.tcp_fastopen_blackhole_timeout_sec = %d). Set it to 0.", p.Name, *v)
+		}
+	}
+}
+
+// remedies says what to do about a vantage condition.
+var remedies = map[string]string{
+	string(measure.CondVantageDisabled):  "Set bit 0x1 of net.ipv4.tcp_fastopen on the probe.",
+	string(measure.CondVantagePaused):    "The kernel paused Fast Open after a black hole: set net.ipv4.tcp_fastopen_blackhole_timeout_sec to 0 on the probe.",
+	string(measure.CondVantageNoRoute):   "The probe has no route to them: give it one, or restrict the family.",
+	string(measure.CondVantageStale):     "An older cookie was in the way: give the probe CAP_NET_ADMIN so that it can delete cookies.",
+	string(measure.CondVantageUncleared): "Cached cookies could not be deleted first: give the probe CAP_NET_ADMIN.",
+}
+
+func (ns *notes) vantage(conditions []ConditionCount) {
+	for _, c := range conditions {
+		if strings.HasPrefix(c.Condition, "tfo.vantage.") {
+			remedy := remedies[c.Condition]
+			if remedy == "" {
+				remedy = "The cause is on the probe's own host."
+			}
+			ns.add(NoteVantage, c.Count, "%s %s. %s", targets(c.Count, "carries", "carry"), c.Condition, remedy)
+		}
+	}
+}
+
+func (ns *notes) offline(s *Summary) {
+	if s.Measured >= fewTargets && s.Counts.Count(measure.Offline.String()) == s.Measured {
+		ns.add(NoteAllOffline, s.Measured, "Nothing was reached: all %s are offline. Is the probe's own network up, and does it let TCP out?", number(s.Measured))
+		return
+	}
+	for _, g := range s.ByFamily {
+		if g.Key != familyKey(0) && g.Measured >= fewTargets && g.Counts.Count(measure.Offline.String()) == g.Measured {
+			ns.add(NoteAllOffline, g.Measured, "Nothing was reached over %s: all %s are offline. The probe may have none; restrict the family.", familyName(g.Key), number(g.Measured))
+		}
+	}
+}
+
+func (ns *notes) inconclusive(s *Summary, of conditions) {
+	n := s.Counts.Count(measure.Inconclusive.String())
+	if float64(n) < manyInconclusive*float64(s.Measured) || n == 0 {
+		return
+	}
+	var top []string
+	for _, c := range of.top(n) {
+		if len(top) < topConditions {
+			top = append(top, fmt.Sprintf("%s (%s)", c.Condition, percent(c.Count, n)))
+		}
+	}
+	reason := "They carry no condition."
+	if len(top) > 0 {
+		reason = "Most carry " + strings.Join(top, ", ") + "."
+	}
+	ns.add(NoteInconclusive, n, "%s inconclusive, %s of the measured. %s", targets(n, "is", "are"), percent(n, s.Measured), reason)
+}
+
+func (ns *notes) oneFault(probes []Group) {
+	for _, p := range probes {
+		for _, v := range p.Verdicts {
+			verdict, err := measure.ParseVerdict(v.Verdict)
+			if err == nil && verdict.Fault() && v.Share >= commonFault && v.Count >= faultTargets {
+				ns.add(NoteOneFault, v.Count, "%s of what probe %s measured is %s. Targets at large do not share a fault: suspect the probe's own network, and measure from another.", percent(v.Count, p.Measured), p.Key, v.Verdict)
+			}
+		}
+	}
+}
+
+// targets is "1 target was", "2 targets were".
+func targets(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 target " + one
+	}
+	return number(n) + " targets " + many
+}
