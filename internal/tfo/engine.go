@@ -50,6 +50,8 @@ type Config struct {
 	NetNS NetNS
 	// Shards is the number of event loops; 0 = one per processor.
 	Shards int
+	// Capture says whether evidence from the wire is wanted.
+	Capture CaptureMode
 }
 
 // Engine makes attempts. It runs one epoll loop per shard, without a goroutine
@@ -59,10 +61,11 @@ type Config struct {
 // the kernel keys the cookie cache by address, not by port, so that two ports
 // of one address would spoil each other's evidence.
 type Engine struct {
-	shards []*shard
-	pace   *pacer
-	seed   maphash.Seed
-	wg     sync.WaitGroup
+	shards  []*shard
+	pace    *pacer
+	seed    maphash.Seed
+	wg      sync.WaitGroup
+	capture *capture
 }
 
 // NewEngine starts the event loops.
@@ -72,13 +75,13 @@ func NewEngine(cfg Config) (*Engine, error) {
 		n = runtime.GOMAXPROCS(0)
 	}
 	n = min(n, max(1, cfg.Concurrency))
-	e := &Engine{pace: newPacer(cfg.Rate), seed: maphash.MakeSeed()}
+	e := &Engine{pace: newPacer(cfg.Rate), seed: maphash.MakeSeed(), capture: openCapture(cfg.Capture, cfg.NetNS)}
 	for i := range n {
 		limit := cfg.Concurrency / n
 		if i < cfg.Concurrency%n {
 			limit++
 		}
-		s, err := newShard(cfg, max(1, limit), e.pace)
+		s, err := newShard(cfg, max(1, limit), e.pace, e.capture)
 		if err != nil {
 			e.Stop()
 			return nil, fmt.Errorf("attempt engine: %w", err)
@@ -103,4 +106,8 @@ func (e *Engine) Stop() {
 		s.stop()
 	}
 	e.wg.Wait()
+	e.capture.close()
 }
+
+// Capture tells how the engine's look at the wire does.
+func (e *Engine) Capture() CaptureStats { return e.capture.stats() }

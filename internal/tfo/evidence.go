@@ -135,8 +135,8 @@ type Evidence struct {
 	Remote netip.AddrPort
 
 	// OptionKind is the TFO option the SYN carried: 0 (none), OptionKindTFO
-	// or OptionKindExp. Without capture it is derived from the kernel's rule
-	// for the order of kinds (tcp_fastopen_cookie_check), not seen.
+	// or OptionKindExp. With Wire it was seen; else it is derived from the
+	// kernel's rule for the order of kinds (tcp_fastopen_cookie_check).
 	OptionKind uint8
 	Offered    int // payload bytes offered to the kernel
 	SynBytes   int // payload bytes the kernel put into the SYN
@@ -164,6 +164,8 @@ type Evidence struct {
 	ResponseBytes int
 	ResponseHash  uint64 // first 8 bytes of SHA-256 over the response read, big endian; 0 without one
 
-	// WireAbsent is the reason there are no facts from the wire.
+	// Wire is what passed on the wire; nil when nothing was seen, and
+	// WireAbsent then says why. No other fact depends on it but OptionKind.
+	Wire       *Wire
 	WireAbsent string
 }

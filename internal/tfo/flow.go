@@ -44,6 +44,7 @@ type flow struct {
 	start    int64 // ns on the shard's clock
 	sent     int   // payload bytes the kernel took
 	response []byte
+	observed *observed // nil without capture, or before a SYN
 	ev       *Evidence
 }
 
@@ -99,7 +100,7 @@ func (s *shard) next(f *flow, last *Evidence) {
 func (s *shard) launch(f *flow) {
 	ev := &Evidence{
 		Kind: f.att.Kind, Remote: f.remote, Offered: len(f.att.forSyn()), SynAcked: NotKnown,
-		ConnectNS: NotKnown, FirstByteNS: NotKnown, TotalNS: NotKnown, WireAbsent: "not captured",
+		ConnectNS: NotKnown, FirstByteNS: NotKnown, TotalNS: NotKnown,
 	}
 	f.ev = ev
 	f.generation++
@@ -152,6 +153,7 @@ func (s *shard) launch(f *flow) {
 		return
 	}
 	ev.Local = localAddr(f.fd)
+	f.observed = s.capture.claim(ev.Local, f.remote)
 	h.source = ev.Local.Addr()
 	f.phase = phaseConnect
 	epev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff, Fd: f.key, Pad: f.generation}
@@ -341,6 +343,7 @@ func (s *shard) settle(f *flow, end End, e syscall.Errno) {
 	}
 	ev.TotalNS = s.now() - f.start
 	ev.Start = time.Unix(0, s.baseNS+f.start)
+	s.look(f)
 	if len(f.response) > 0 {
 		sum := sha256.Sum256(f.response)
 		ev.ResponseHash = binary.BigEndian.Uint64(sum[:])
@@ -375,6 +378,17 @@ func (s *shard) settle(f *flow, end End, e syscall.Errno) {
 	s.ready = append(s.ready, f)
 }
 
+// look takes what the wire showed, while the port is still ours. Where it
+// showed the SYN, the option kind is a thing seen and no longer derived.
+func (s *shard) look(f *flow) {
+	ev := f.ev
+	ev.Wire, ev.WireAbsent = s.capture.settle(f.observed, ev.End)
+	f.observed = nil
+	if ev.Wire != nil {
+		ev.OptionKind = ev.Wire.Syn.OptionKind
+	}
+}
+
 // learn keeps the mirror of the kernel's choice of option kind current.
 func (h *history) learn(ev *Evidence) {
 	if ev.OptionKind == 0 || !ev.End.Established() {
@@ -388,6 +402,9 @@ func (h *history) learn(ev *Evidence) {
 	}
 	if ev.SynBytes > 0 || ev.SynRetransmits > 0 {
 		return
+	}
+	if w := ev.Wire; w != nil && w.SynAck.Mirrored() {
+		return // an empty option counts as an answer
 	}
 	switch h.exp {
 	case expUntried:
@@ -403,6 +420,10 @@ func (s *shard) interrupt(f *flow) {
 	if f.fd >= 0 {
 		closeFD(f.fd)
 		f.fd = -1
+	}
+	if f.observed != nil {
+		s.capture.settle(f.observed, EndInterrupted)
+		f.observed = nil
 	}
 	q := f.seq
 	f.seq = nil

@@ -18,6 +18,7 @@ type shard struct {
 	hold    time.Duration
 	netns   NetNS
 	metrics *Metrics
+	capture *capture
 	epfd    int
 	wakefd  int
 
@@ -53,8 +54,8 @@ const readLimit = 4096
 // wakeKey is the epoll key of the wake-up descriptor.
 const wakeKey = -1
 
-func newShard(cfg Config, limit int, pace *pacer) (*shard, error) {
-	s := &shard{limit: limit, pace: pace, hold: cfg.Hold, netns: cfg.NetNS, addrs: make(map[netip.Addr]*line), epfd: -1, wakefd: -1}
+func newShard(cfg Config, limit int, pace *pacer, wire *capture) (*shard, error) {
+	s := &shard{limit: limit, pace: pace, capture: wire, hold: cfg.Hold, netns: cfg.NetNS, addrs: make(map[netip.Addr]*line), epfd: -1, wakefd: -1}
 	err := cfg.NetNS.Do(func() (err error) {
 		s.metrics, err = OpenMetrics()
 		return err
@@ -291,9 +292,10 @@ func (s *shard) poll() {
 	s.mu.Unlock()
 	ms := 0
 	if asleep {
-		ms = s.timers.waitMS(s.now())
+		ms = s.capture.waitMS(s.timers.waitMS(s.now()))
 	}
 	n, err := unix.EpollWait(s.epfd, s.events[:], ms)
+	s.capture.idle()
 	if asleep {
 		s.mu.Lock()
 		s.asleep = false
