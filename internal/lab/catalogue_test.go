@@ -1,0 +1,227 @@
+package lab_test
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/net/dns/dnsmessage"
+
+	"tfofleet/internal/lab"
+	"tfofleet/internal/lab/labtest"
+	"tfofleet/internal/measure"
+)
+
+// ladder is what the kernel of the client shows on a path when it connects
+// plain, three times with TFO, and plain again.
+type ladder [5]outcome
+
+var (
+	healthy = ladder{"plain answer", "request 8 answer", "syn ok answer", "syn ok answer", "plain answer"}
+	expOnly = ladder{"plain answer", "request none answer", "request 8 answer", "syn ok answer", "plain answer"}
+	noTFO   = ladder{"plain answer", "request none answer", "request none answer", "request none answer", "plain answer"}
+	ignored = ladder{"plain answer", "request 8 answer", "syn 0 fail 2 answer", "syn 0 fail 2 answer", "plain answer"}
+	renewed = ladder{"plain answer", "request 8 answer", "syn 0 fail 2 answer new cookie", "syn 0 fail 2 answer new cookie", "plain answer"}
+	dropped = ladder{"plain answer", "request 8 answer", "syn 0 fail 3 rto 1 answer", "syn 0 fail 3 rto 1 answer", "plain answer"}
+	asked   = func(o outcome) ladder {
+		return ladder{"plain answer", "request " + o, "request " + o, "request " + o, "plain answer"}
+	}
+	sentTo = func(o outcome) ladder {
+		return ladder{"plain answer", "request 8 answer", "syn " + o, "syn " + o, "plain answer"}
+	}
+	always = func(o outcome) ladder {
+		return ladder{"plain " + o, "request " + o, "request " + o, "request " + o, "plain " + o}
+	}
+)
+
+// ladders has a row for every path of the catalogue but those with loss.
+var ladders = map[string]ladder{
+	"clean":            healthy,
+	"slow":             healthy,
+	"jitter":           healthy,
+	"tls":              healthy,
+	"dns":              healthy,
+	"silent":           {"plain silent", "request 8 silent", "syn ok silent", "syn ok silent", "plain silent"},
+	"hangup":           {"plain closed", "request 8 closed", "syn ok closed", "syn ok closed", "plain closed"},
+	"reissue":          {"plain answer", "request 8 answer", "syn ok answer new cookie", "syn ok answer new cookie", "plain answer"},
+	"exp-only":         expOnly,
+	"34-blanked":       expOnly,
+	"34-to-254":        healthy,
+	"big-data-dropped": healthy,
+
+	"no-tfo":          noTFO,
+	"no-tfo-tls":      noTFO,
+	"cookieless":      noTFO,
+	"option-stripped": noTFO,
+	"cookie-stripped": noTFO,
+	"mirrored":        noTFO,
+	"mirrored-whole":  noTFO,
+	"emptied-back":    noTFO,
+	"cookie-odd":      noTFO,
+
+	"option-dropped": asked("none rto 1 answer"),
+	"34-dropped":     asked("none rto 1 answer"),
+	"option-reset":   asked("ECONNREFUSED"),
+	"option-icmp":    asked("EHOSTUNREACH"),
+
+	"farm":                 renewed,
+	"rotating-key":         renewed,
+	"cgn":                  renewed,
+	"cookie-random":        renewed,
+	"cookie-flipped":       ignored,
+	"cookie-flipped-there": ignored,
+	"cookie-short":         {"plain answer", "request 6 answer", "syn 0 fail 2 answer", "syn 0 fail 2 answer", "plain answer"},
+	"cookie-long":          {"plain answer", "request 16 answer", "syn 0 fail 2 answer", "syn 0 fail 2 answer", "plain answer"},
+	"cookie-emptied":       ignored,
+
+	"data-dropped":             dropped,
+	"cookie-dropped":           dropped,
+	"data-over-40-dropped":     dropped,
+	"data-stripped":            ignored,
+	"data-option-stripped":     ignored,
+	"data-and-option-stripped": ignored,
+	"data-ignored":             ignored,
+	"exp-data-ignored":         {"plain answer", "request none answer", "request 8 answer", "syn 0 fail 2 answer", "plain answer"},
+	"data-every-other":         {"plain answer", "request 8 answer", "syn 0 fail 2 answer", "syn ok answer", "plain answer"},
+	"data-truncated":           sentTo("20 fail 2 answer"),
+	"data-reset":               sentTo("ECONNREFUSED"),
+	"data-icmp":                sentTo("EHOSTUNREACH"),
+	// The first error lowers the path MTU and the kernel sends the bare SYN at
+	// once; the next do not lower it further, and the SYN times out.
+	"data-too-big": {"plain answer", "request 8 answer", "syn 0 fail 3 answer", "syn 0 fail 3 rto 1 answer", "plain answer"},
+
+	"flow-dead":            sentTo("timeout"),
+	"flow-dead-option":     asked("timeout"),
+	"answer-lost":          sentTo("ok silent"),
+	"dead-after-handshake": sentTo("ok silent"),
+	"client-blocked":       {"plain answer", "request 8 silent", "syn timeout", "syn timeout", "plain timeout"},
+	"client-blocked-data":  {"plain answer", "request 8 answer", "syn ok answer", "syn timeout", "plain timeout"},
+	"over-ack":             sentTo("timeout"),
+
+	"refused":     always("ECONNREFUSED"),
+	"unreachable": always("EHOSTUNREACH"),
+	"dead":        always("timeout"),
+}
+
+// ladders6 are the rows that differ over IPv6.
+var ladders6 = map[string]ladder{
+	"data-icmp": sentTo("EACCES"), // ICMPv6 1/1, net/ipv6/icmp.c
+}
+
+// withLoss are the paths whose outcome chance decides.
+var withLoss = []string{"clean-loss", "no-tfo-loss"}
+
+// TestCatalogue walks every path over both families and compares what the
+// kernel shows with what the path claims to do, and that its rules struck.
+func TestCatalogue(t *testing.T) {
+	t.Parallel()
+	l := labtest.New(t, lab.Config{})
+	var mu sync.Mutex
+	seen := map[string][2]ladder{}
+	var all sync.WaitGroup
+	for _, p := range l.Targets() {
+		for i, a := range []netip.Addr{p.V4, p.V6} {
+			if !a.IsValid() || slices.Contains(withLoss, p.Name) {
+				continue
+			}
+			all.Go(func() {
+				var got ladder
+				err := lab.In(l.ClientNetNS(), func() error {
+					c, err := newClient()
+					if err != nil {
+						return err
+					}
+					defer c.close()
+					for i := range got {
+						got[i] = c.connect(netip.AddrPortFrom(a, p.Port), i > 0 && i < len(got)-1, payloadFor(p))
+					}
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				both := seen[p.Name]
+				both[i] = got
+				seen[p.Name] = both
+			})
+		}
+	}
+	all.Wait()
+	for _, p := range l.Targets() {
+		if slices.Contains(withLoss, p.Name) {
+			continue
+		}
+		t.Run(p.Name, func(t *testing.T) {
+			want, ok := ladders[p.Name]
+			if !ok {
+				t.Fatal("no row in ladders")
+			}
+			for i, a := range []netip.Addr{p.V4, p.V6} {
+				want := want
+				if w, ok := ladders6[p.Name]; ok && i == 1 {
+					want = w
+				}
+				if got := seen[p.Name][i]; a.IsValid() && got != want {
+					t.Errorf("to %s:\n got %q\nwant %q", a, got, want)
+				}
+			}
+			c := l.Counters(p.Name)
+			for i, n := range c.Rules {
+				if n == 0 && p.Name != "big-data-dropped" {
+					t.Errorf("rule never struck: %s", p.Rules[i])
+				}
+			}
+			if c.Frames == 0 || c.SYN < 5 || c.SYNOption < 3 {
+				t.Errorf("counters do not show the ladder: %+v", c)
+			}
+		})
+	}
+}
+
+func payloadFor(p lab.Placed) []byte {
+	if p.Servers[0].App != lab.DNS {
+		return request
+	}
+	q := query("clean.lab.", dnsmessage.TypeA)
+	return append(binary.BigEndian.AppendUint16(nil, uint16(len(q))), q...)
+}
+
+// TestCatalogueIsComplete: a survey of the lab must be able to give every
+// verdict, and meet every misbehaviour that one end can tell.
+func TestCatalogueIsComplete(t *testing.T) {
+	verdicts := map[measure.Verdict]bool{}
+	rows := map[string]bool{}
+	names := map[string]bool{}
+	for _, p := range lab.Catalogue() {
+		if len(p.Truth) == 1 {
+			verdicts[p.Truth[0]] = true
+		} else if p.Note == "" {
+			t.Errorf("%s: more than one truth and no note", p.Name)
+		}
+		if len(p.Truth) == 0 || p.About == "" || p.Port == 0 {
+			t.Errorf("%s: incomplete: %+v", p.Name, p)
+		}
+		if names[p.Name] || strings.Trim(p.Name, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			t.Errorf("%q is taken or no DNS label", p.Name)
+		}
+		names[p.Name] = true
+		for _, m := range p.Taxonomy {
+			rows[m] = true
+		}
+	}
+	for _, v := range measure.Verdicts() {
+		if !verdicts[v] {
+			t.Errorf("no path has the truth %s", v)
+		}
+	}
+	for _, m := range strings.Fields("M1 M2 M3 M4 M5 M6 M7 M8 M9 M10 M11 M12 M13 M14 M15 M16 M17 M18 M19 M20 M21 M22 M23") {
+		if !rows[m] {
+			t.Errorf("no path for %s", m)
+		}
+	}
+}
