@@ -33,6 +33,11 @@ const (
 	CondSynDataLostAbove   Condition = "tfo.syndata.lost_above"
 	CondCookielessAccepted Condition = "tfo.cookieless.accepted" // SYN data is taken without any cookie
 	CondCookielessRefused  Condition = "tfo.cookieless.refused"
+	CondForgedAccepted     Condition = "tfo.cookie.forged_accepted" // SYN data is taken with a wrong cookie: it is not checked
+	CondForgedRefused      Condition = "tfo.cookie.forged_refused"
+	CondControlReturned    Condition = "tfo.control.returned" // an option nobody knows came back: a cookie of this host proves nothing
+	CondControlPassed      Condition = "tfo.control.passed"
+	CondControlDropped     Condition = "tfo.control.dropped" // a SYN with an option nobody knows is never answered
 
 	CondOptionLost       Condition = "tfo.option.lost" // a SYN with a cookie request timed out
 	CondAfterBlackholed  Condition = "tfo.after.blackholed"

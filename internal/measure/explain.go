@@ -22,6 +22,8 @@ var findingTexts = [...]string{
 	silent:     "handshake, then silence, where plain attempts are answered",
 	cutOff:     "handshake, then cut off, where plain attempts get a response",
 	empty:      "there was no payload to put into the SYN",
+	returned:   "the answer carried the unknown option: this host returns any option",
+	ignored:    "the unknown option was passed over, as it should be",
 	local:      "this machine did not send what it should have",
 }
 

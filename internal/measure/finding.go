@@ -25,6 +25,8 @@ const (
 	silent                        // handshake done, then nothing, where plain attempts are answered
 	cutOff                        // handshake done, then reset or closed without a byte, where plain attempts get a response
 	empty                         // had a cookie but no payload to send: says nothing of SYN data
+	returned                      // an option nobody knows came back in the SYN-ACK
+	ignored                       // an option nobody knows was passed over, as it should be
 	local                         // this machine did not send what it should have
 )
 
@@ -82,6 +84,9 @@ func (b baseline) find(ev *tfo.Evidence) finding {
 	case tfo.EndTimeout:
 		return noAnswer
 	}
+	if ev.End == tfo.EndSynAck {
+		return findRaw(ev)
+	}
 	if ev.OptionKind == 0 && ev.Kind != tfo.KindCookieless || hadCookie(ev) && ev.Offered > 0 && ev.SynBytes == 0 {
 		return local // the kernel sent a SYN without the option, or without the data
 	}
@@ -112,6 +117,23 @@ func (b baseline) find(ev *tfo.Evidence) finding {
 		return partial
 	case ev.CookieAfter.State == tfo.CookiePresent && !ev.CookieAfter.Equal(ev.CookieBefore):
 		return replaced
+	}
+	return notAcked
+}
+
+// findRaw judges a SYN that no socket sent, by the SYN-ACK that answered it.
+func findRaw(ev *tfo.Evidence) finding {
+	switch {
+	case ev.Wire == nil:
+		return local
+	case ev.Kind == tfo.KindUnknown && ev.Wire.SynAck.Control:
+		return returned
+	case ev.Kind == tfo.KindUnknown:
+		return ignored
+	case ev.SynBytes > 0 && ev.SynAcked >= ev.SynBytes:
+		return acked
+	case ev.SynAcked > 0:
+		return partial
 	}
 	return notAcked
 }

@@ -3,6 +3,7 @@ package measure_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -108,5 +109,51 @@ func TestLossBlamesNobody(t *testing.T) {
 	t.Log(counts)
 	if counts[measure.Supported] < 980 {
 		t.Errorf("only %d of 1000 healthy targets are supported", counts[measure.Supported])
+	}
+}
+
+// TestThoroughTrials asks the further questions of the thorough plan on paths
+// whose answer is known.
+func TestThoroughTrials(t *testing.T) {
+	l, err := lab.New(t.Context(), lab.Config{Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	tests := []struct {
+		path string
+		want measure.Verdict
+		has  []measure.Condition
+		not  []measure.Condition
+	}{
+		{"clean", measure.Supported, []measure.Condition{measure.CondCookielessRefused, measure.CondForgedRefused, measure.CondControlPassed}, []measure.Condition{measure.CondForgedAccepted}},
+		{"cookieless", measure.Unsupported, []measure.Condition{measure.CondCookielessAccepted, measure.CondForgedAccepted, measure.CondControlPassed}, nil},
+		{"no-tfo", measure.Unsupported, []measure.Condition{measure.CondCookielessRefused, measure.CondForgedRefused, measure.CondControlPassed}, nil},
+		{"big-data-dropped", measure.DataDropped, []measure.Condition{measure.CondSynDataLostAbove + ".512", measure.CondSynDataAcked}, nil},
+		{"exp-only", measure.Supported, []measure.Condition{measure.CondCookieExperimental, measure.CondForgedRefused}, nil},
+	}
+	var targets []measure.Target
+	for _, tt := range tests {
+		p, ok := l.Target(tt.path)
+		if !ok {
+			t.Fatalf("no path %s", tt.path)
+		}
+		targets = append(targets, measure.Target{Addr: p.V4, Port: p.Port}, measure.Target{Addr: p.V6, Port: p.Port})
+	}
+	for i, m := range survey(t, l, measure.Thorough, targets) {
+		tt := tests[i/2]
+		if m.Verdict != tt.want {
+			t.Errorf("%s: want %v, got %s", tt.path, tt.want, describe(m))
+		}
+		for _, c := range tt.has {
+			if !slices.Contains(m.Conditions, c) {
+				t.Errorf("%s: condition %s is missing: %s", tt.path, c, describe(m))
+			}
+		}
+		for _, c := range tt.not {
+			if slices.Contains(m.Conditions, c) {
+				t.Errorf("%s: condition %s should not be there: %s", tt.path, c, describe(m))
+			}
+		}
 	}
 }

@@ -62,6 +62,12 @@ func healthy(step Step, cookie []byte, _ []tfo.Evidence) tfo.Evidence {
 		return ok
 	case step.Kind == tfo.KindCookieless:
 		return with(refuses, func(ev *tfo.Evidence) { ev.Kind, ev.OptionKind = tfo.KindCookieless, 0 })
+	case step.Kind == tfo.KindForged || step.Kind == tfo.KindUnknown:
+		ev := tfo.Evidence{Kind: step.Kind, End: tfo.EndSynAck, Wire: &tfo.Wire{SynAcks: 1}, CookieBefore: held(cookie), CookieAfter: held(cookie)}
+		if step.Kind == tfo.KindForged {
+			ev.SynBytes, ev.OptionKind = 100, tfo.OptionKindTFO
+		}
+		return ev
 	case cookie == nil:
 		return got34
 	case step.Kind == tfo.KindSized:
@@ -88,7 +94,7 @@ func small(step Step, cookie []byte, a []tfo.Evidence) tfo.Evidence {
 
 func noSupport(step Step, _ []byte, attempts []tfo.Evidence) tfo.Evidence {
 	switch {
-	case step.Kind == tfo.KindPlain || step.Kind == tfo.KindCookieless:
+	case step.Kind == tfo.KindPlain || isTrial(step.Kind):
 		return healthy(step, nil, attempts)
 	case asks(attempts) == 1:
 		return ask254
@@ -146,7 +152,7 @@ func TestLadder(t *testing.T) {
 		name  string
 		plan  Plan
 		path  path
-		kinds string // p plain, r request, d data, s sized, c cookieless
+		kinds string // p plain, r request, d data, s sized, c cookieless, f forged, u unknown option
 		want  Verdict
 	}{
 		{"healthy", Standard, healthy, "prddp", Supported},
@@ -157,9 +163,9 @@ func TestLadder(t *testing.T) {
 		{"dead address", Standard, nothing, "pr", Offline},
 		{"closed port", Standard, closedPort, "ppr", Offline},
 		{"closed port, cheaply", Quick, closedPort, "rpp", Offline},
-		{"thorough asks for more", Thorough, healthy, "prdddddssssc p", Supported},
-		{"thorough finds a size limit", Thorough, small, "prdddddsss" + "spspspsp" + "c p", DataDropped},
-		{"thorough looks for a server without cookies", Thorough, noSupport, "prrrcp", Unsupported},
+		{"thorough asks for more", Thorough, healthy, "prdddddssssc fu p", Supported},
+		{"thorough finds a size limit", Thorough, small, "prdddddsss" + "spspspsp" + "c fu p", DataDropped},
+		{"thorough looks for a server without cookies", Thorough, noSupport, "prrrcfup", Unsupported},
 		{"cookie only", Standard, always(refuses), "prdddp", CookieOnly},
 		{"truncated", Standard, always(data(60, cookieA)), "prdddp", DataTruncated},
 		{"data dropped: a control after every loss", Standard, always(lost), "prdpdpdpdpdpdp", DataDropped},

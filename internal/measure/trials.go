@@ -33,7 +33,7 @@ var SizeSteps = []int{1, 64, 512, MaxSized}
 // MaxSized is the largest payload offered: an Ethernet frame's worth.
 const MaxSized = 1460
 
-func isTrial(k tfo.Kind) bool { return k == tfo.KindSized || k == tfo.KindCookieless }
+func isTrial(k tfo.Kind) bool { return k >= tfo.KindCookieless && k <= tfo.KindUnknown }
 
 // count adds one attempt. An attempt belongs to the trial under way, so the
 // same attempts always count the same.
@@ -62,16 +62,18 @@ func (s *trials) next(v Verdict) (Step, bool) {
 }
 
 func trialsFor(v Verdict) []Step {
-	cookieless := Step{Kind: tfo.KindCookieless}
+	cookieless, forged, unknown := Step{Kind: tfo.KindCookieless}, Step{Kind: tfo.KindForged}, Step{Kind: tfo.KindUnknown}
 	switch v {
 	case Supported, DataDropped:
 		steps := make([]Step, 0, len(SizeSteps)+1)
 		for _, n := range SizeSteps {
 			steps = append(steps, Step{Kind: tfo.KindSized, Size: n})
 		}
-		return append(steps, cookieless)
-	case Unsupported:
-		return []Step{cookieless}
+		return append(steps, cookieless, forged, unknown)
+	case Unsupported, CookieOnly:
+		return []Step{cookieless, forged, unknown}
+	case OptionDropped:
+		return []Step{unknown} // is it Fast Open that is dropped, or every option it does not know?
 	}
 	return nil
 }
@@ -97,9 +99,17 @@ func (s *trials) conditions(add func(Condition, bool)) {
 		add(Condition(fmt.Sprintf("%s.%d", CondSynDataLostAbove, largest)), true)
 	}
 	for _, r := range s.got {
-		if r.kind == tfo.KindCookieless {
+		switch r.kind {
+		case tfo.KindCookieless:
 			add(CondCookielessAccepted, r.finding == acked)
 			add(CondCookielessRefused, r.finding == notAcked)
+		case tfo.KindForged:
+			add(CondForgedAccepted, r.finding == acked)
+			add(CondForgedRefused, r.finding == notAcked)
+		case tfo.KindUnknown:
+			add(CondControlReturned, r.finding == returned)
+			add(CondControlPassed, r.finding == ignored)
+			add(CondControlDropped, r.finding == noAnswer && r.suspects >= trialNeeds)
 		}
 	}
 }

@@ -23,6 +23,11 @@ const (
 	KindCookieless Kind = 4
 	// KindSized is KindData with a chosen number of bytes in the SYN.
 	KindSized Kind = 5
+	// KindForged sends a SYN with a wrong cookie and data, from a raw socket.
+	KindForged Kind = 6
+	// KindUnknown sends a SYN with an option nobody knows, from a raw socket:
+	// the control for hosts that return any option.
+	KindUnknown Kind = 7
 )
 
 func (k Kind) String() string {
@@ -37,8 +42,12 @@ func (k Kind) String() string {
 		return "cookieless"
 	case KindSized:
 		return "sized"
+	case KindForged:
+		return "forged"
+	case KindUnknown:
+		return "unknown_option"
 	}
-	return "unknown"
+	return "invalid"
 }
 
 // TFO option kinds as they appear on the wire.
@@ -73,9 +82,12 @@ const (
 	EndLocal End = 7
 	// EndInterrupted: the attempt was cut short by our own shutdown.
 	EndInterrupted End = 8
+	// EndSynAck: the SYN of a raw attempt was answered by a SYN-ACK, and the
+	// kernel reset the connection it knew nothing of.
+	EndSynAck End = 9
 )
 
-var endNames = [...]string{"unknown", "response", "closed", "reset", "silent", "refused", "timeout", "local", "interrupted"}
+var endNames = [...]string{"unknown", "response", "closed", "reset", "silent", "refused", "timeout", "local", "interrupted", "syn_ack"}
 
 func (e End) String() string {
 	if int(e) < len(endNames) {

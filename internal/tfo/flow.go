@@ -20,6 +20,7 @@ const (
 	phaseDelayed              // waits for its delay, or for the pacer
 	phaseConnect              // SYN sent
 	phaseRespond              // handshake done, waits for the first byte
+	phaseRaw                  // raw SYN sent, looks for an answer
 	phaseRest                 // has a response, waits for the rest of it
 )
 
@@ -44,6 +45,7 @@ type flow struct {
 	start    int64 // ns on the shard's clock
 	sent     int   // payload bytes the kernel took
 	response []byte
+	raw      raw
 	observed *observed // nil without capture, or before a SYN
 	ev       *Evidence
 }
@@ -121,6 +123,10 @@ func (s *shard) launch(f *flow) {
 	h.read = false
 	ev.CookieBefore = h.entry.Cookie
 
+	if f.att.Kind == KindForged || f.att.Kind == KindUnknown {
+		s.launchRaw(f)
+		return
+	}
 	var e syscall.Errno
 	if f.fd, e = socketTCP(f.family); e != 0 {
 		f.start = s.now()
@@ -323,6 +329,8 @@ func (s *shard) timeout(f *flow) {
 	switch f.phase {
 	case phaseDelayed:
 		s.launch(f)
+	case phaseRaw:
+		s.lookRaw(f)
 	case phaseConnect:
 		s.settle(f, EndTimeout, 0)
 	case phaseRespond:
@@ -344,6 +352,7 @@ func (s *shard) settle(f *flow, end End, e syscall.Errno) {
 	ev.TotalNS = s.now() - f.start
 	ev.Start = time.Unix(0, s.baseNS+f.start)
 	s.look(f)
+	f.endRaw()
 	if len(f.response) > 0 {
 		sum := sha256.Sum256(f.response)
 		ev.ResponseHash = binary.BigEndian.Uint64(sum[:])
@@ -386,6 +395,9 @@ func (s *shard) look(f *flow) {
 	f.observed = nil
 	if ev.Wire != nil {
 		ev.OptionKind = ev.Wire.Syn.OptionKind
+		if ev.End == EndSynAck {
+			ev.SynAcked = min(ev.Wire.Acked, ev.SynBytes)
+		}
 	}
 }
 
@@ -421,6 +433,7 @@ func (s *shard) interrupt(f *flow) {
 		closeFD(f.fd)
 		f.fd = -1
 	}
+	f.endRaw()
 	if f.observed != nil {
 		s.capture.settle(f.observed, EndInterrupted)
 		f.observed = nil

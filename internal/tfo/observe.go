@@ -81,6 +81,7 @@ func (p *packet) segmentFacts() Segment {
 		OptionKind: o.FastOpenKind,
 		BothKinds:  o.TFO.Count > 0 && o.Exp.Count > 0,
 		Repeated:   o.TFO.Count > 1 || o.Exp.Count > 1,
+		Control:    o.Control,
 		Malformed:  o.Malformed,
 		MSS:        o.MSS, WindowScale: o.WindowScale, SACKPermitted: o.SACKPermitted,
 		Timestamps: o.Timestamps, TSVal: o.TSVal, TSEcr: o.TSEcr,

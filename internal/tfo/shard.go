@@ -20,6 +20,7 @@ type shard struct {
 	metrics *Metrics
 	capture *capture
 	epfd    int
+	rawfd   [2]int // for raw SYNs, by family; 0 until needed
 	wakefd  int
 
 	mu      sync.Mutex
@@ -85,8 +86,8 @@ func (s *shard) close() {
 	if s.metrics != nil {
 		s.metrics.Close()
 	}
-	for _, fd := range []int{s.epfd, s.wakefd} {
-		if fd >= 0 {
+	for _, fd := range []int{s.epfd, s.wakefd, s.rawfd[0], s.rawfd[1]} {
+		if fd > 0 {
 			unix.Close(fd)
 		}
 	}
@@ -206,7 +207,7 @@ func (s *shard) newFlow() *flow {
 		s.free = s.free[:n-1]
 		return f
 	}
-	f := &flow{key: int32(len(s.flows)), fd: -1}
+	f := &flow{key: int32(len(s.flows)), fd: -1, raw: raw{holder: -1}}
 	f.timer = flowTimer{flow: f, index: -1}
 	s.flows = append(s.flows, f)
 	return f

@@ -39,6 +39,9 @@ type TCPOptions struct {
 	// without one.
 	FastOpenKind uint8
 
+	// Control: the option that an attempt of KindUnknown sent.
+	Control bool
+
 	MSS           uint16 // 0 without the option
 	WindowScale   int8   // shift as sent, NotKnown without the option
 	SACKPermitted bool
@@ -98,6 +101,8 @@ func DecodeTCPOptions(b []byte) TCPOptions {
 			o.Exp.Count++
 			o.Exp.Cookie = body[2:]
 			o.FastOpenKind = OptionKindExp
+		case controlKind:
+			o.Control = o.Control || len(body) >= 2 && binary.BigEndian.Uint16(body) == controlMagic
 		case tcpOptMSS:
 			if len(body) == 2 {
 				o.MSS = binary.BigEndian.Uint16(body)

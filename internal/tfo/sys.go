@@ -63,6 +63,11 @@ func makeSockaddr(ap netip.AddrPort) (sa sockaddr, family int) {
 	return sa, unix.AF_INET6
 }
 
+// clearPort makes the address one for a raw socket.
+func (sa *sockaddr) clearPort() {
+	(*unix.RawSockaddrInet4)(unsafe.Pointer(&sa.raw)).Port = 0 // the same place in both families
+}
+
 var littleEndian = func() bool { x := uint16(1); return *(*byte)(unsafe.Pointer(&x)) == 1 }()
 
 func connect(fd int, sa *sockaddr) syscall.Errno {

@@ -76,6 +76,8 @@ type Segment struct {
 	BothKinds bool
 	// Repeated: it carried one kind of TFO option more than once.
 	Repeated bool
+	// Control: it carried the option that an attempt of KindUnknown sends.
+	Control bool
 	// Malformed: its options end in one that cannot be.
 	Malformed bool
 

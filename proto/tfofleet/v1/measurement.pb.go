@@ -198,10 +198,14 @@ func (Payload) EnumDescriptor() ([]byte, []int) {
 type AttemptKind int32
 
 const (
-	AttemptKind_ATTEMPT_KIND_UNSPECIFIED AttemptKind = 0
-	AttemptKind_ATTEMPT_KIND_PLAIN       AttemptKind = 1
-	AttemptKind_ATTEMPT_KIND_REQUEST     AttemptKind = 2
-	AttemptKind_ATTEMPT_KIND_DATA        AttemptKind = 3
+	AttemptKind_ATTEMPT_KIND_UNSPECIFIED    AttemptKind = 0
+	AttemptKind_ATTEMPT_KIND_PLAIN          AttemptKind = 1
+	AttemptKind_ATTEMPT_KIND_REQUEST        AttemptKind = 2
+	AttemptKind_ATTEMPT_KIND_DATA           AttemptKind = 3
+	AttemptKind_ATTEMPT_KIND_COOKIELESS     AttemptKind = 4
+	AttemptKind_ATTEMPT_KIND_SIZED          AttemptKind = 5
+	AttemptKind_ATTEMPT_KIND_FORGED         AttemptKind = 6
+	AttemptKind_ATTEMPT_KIND_UNKNOWN_OPTION AttemptKind = 7
 )
 
 // Enum value maps for AttemptKind.
@@ -211,12 +215,20 @@ var (
 		1: "ATTEMPT_KIND_PLAIN",
 		2: "ATTEMPT_KIND_REQUEST",
 		3: "ATTEMPT_KIND_DATA",
+		4: "ATTEMPT_KIND_COOKIELESS",
+		5: "ATTEMPT_KIND_SIZED",
+		6: "ATTEMPT_KIND_FORGED",
+		7: "ATTEMPT_KIND_UNKNOWN_OPTION",
 	}
 	AttemptKind_value = map[string]int32{
-		"ATTEMPT_KIND_UNSPECIFIED": 0,
-		"ATTEMPT_KIND_PLAIN":       1,
-		"ATTEMPT_KIND_REQUEST":     2,
-		"ATTEMPT_KIND_DATA":        3,
+		"ATTEMPT_KIND_UNSPECIFIED":    0,
+		"ATTEMPT_KIND_PLAIN":          1,
+		"ATTEMPT_KIND_REQUEST":        2,
+		"ATTEMPT_KIND_DATA":           3,
+		"ATTEMPT_KIND_COOKIELESS":     4,
+		"ATTEMPT_KIND_SIZED":          5,
+		"ATTEMPT_KIND_FORGED":         6,
+		"ATTEMPT_KIND_UNKNOWN_OPTION": 7,
 	}
 )
 
@@ -260,6 +272,7 @@ const (
 	AttemptEnd_ATTEMPT_END_TIMEOUT     AttemptEnd = 6
 	AttemptEnd_ATTEMPT_END_LOCAL       AttemptEnd = 7
 	AttemptEnd_ATTEMPT_END_INTERRUPTED AttemptEnd = 8
+	AttemptEnd_ATTEMPT_END_SYN_ACK     AttemptEnd = 9
 )
 
 // Enum value maps for AttemptEnd.
@@ -274,6 +287,7 @@ var (
 		6: "ATTEMPT_END_TIMEOUT",
 		7: "ATTEMPT_END_LOCAL",
 		8: "ATTEMPT_END_INTERRUPTED",
+		9: "ATTEMPT_END_SYN_ACK",
 	}
 	AttemptEnd_value = map[string]int32{
 		"ATTEMPT_END_UNSPECIFIED": 0,
@@ -285,6 +299,7 @@ var (
 		"ATTEMPT_END_TIMEOUT":     6,
 		"ATTEMPT_END_LOCAL":       7,
 		"ATTEMPT_END_INTERRUPTED": 8,
+		"ATTEMPT_END_SYN_ACK":     9,
 	}
 )
 
@@ -1117,12 +1132,16 @@ const file_tfofleet_v1_measurement_proto_rawDesc = "" +
 	"\vPAYLOAD_TLS\x10\x03\x12\x0f\n" +
 	"\vPAYLOAD_DNS\x10\x04\x12\x11\n" +
 	"\rPAYLOAD_BYTES\x10\x05\x12\x10\n" +
-	"\fPAYLOAD_NONE\x10\x06*t\n" +
+	"\fPAYLOAD_NONE\x10\x06*\xe3\x01\n" +
 	"\vAttemptKind\x12\x1c\n" +
 	"\x18ATTEMPT_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ATTEMPT_KIND_PLAIN\x10\x01\x12\x18\n" +
 	"\x14ATTEMPT_KIND_REQUEST\x10\x02\x12\x15\n" +
-	"\x11ATTEMPT_KIND_DATA\x10\x03*\xf0\x01\n" +
+	"\x11ATTEMPT_KIND_DATA\x10\x03\x12\x1b\n" +
+	"\x17ATTEMPT_KIND_COOKIELESS\x10\x04\x12\x16\n" +
+	"\x12ATTEMPT_KIND_SIZED\x10\x05\x12\x17\n" +
+	"\x13ATTEMPT_KIND_FORGED\x10\x06\x12\x1f\n" +
+	"\x1bATTEMPT_KIND_UNKNOWN_OPTION\x10\a*\x89\x02\n" +
 	"\n" +
 	"AttemptEnd\x12\x1b\n" +
 	"\x17ATTEMPT_END_UNSPECIFIED\x10\x00\x12\x18\n" +
@@ -1133,7 +1152,8 @@ const file_tfofleet_v1_measurement_proto_rawDesc = "" +
 	"\x13ATTEMPT_END_REFUSED\x10\x05\x12\x17\n" +
 	"\x13ATTEMPT_END_TIMEOUT\x10\x06\x12\x15\n" +
 	"\x11ATTEMPT_END_LOCAL\x10\a\x12\x1b\n" +
-	"\x17ATTEMPT_END_INTERRUPTED\x10\b*\\\n" +
+	"\x17ATTEMPT_END_INTERRUPTED\x10\b\x12\x17\n" +
+	"\x13ATTEMPT_END_SYN_ACK\x10\t*\\\n" +
 	"\vCookieState\x12\x1c\n" +
 	"\x18COOKIE_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11COOKIE_STATE_NONE\x10\x01\x12\x18\n" +
