@@ -38,6 +38,7 @@
 //     from "not_read" where cookie_before is null in both cases.
 //   - Enums are stored by name. A number this version has no name for is
 //     stored as that number in digits, so nothing from a newer probe is lost.
+//   - What passed on the wire (tfo.Wire) is not in the tables; wire_absent is.
 //   - Columns are only ever added. [SchemaVersion] in survey.json grows when a
 //     reader has to know.
 //

@@ -93,7 +93,6 @@ func writerOptions() []parquet.WriterOption {
 		parquet.Compression(codec),
 		// Times and durations, where a column's tag says nothing else.
 		parquet.DefaultEncodingFor(parquet.Int64, &parquet.DeltaBinaryPacked),
-		parquet.CreatedBy("tfofleet", "", ""),
 		// Nobody searches for the smallest of these.
 		parquet.SkipPageBounds("cookie"),
 		parquet.SkipPageBounds("cookie_before"),

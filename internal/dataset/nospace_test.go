@@ -51,7 +51,7 @@ func fullDisk(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	before := files(t, dir)
-	ms := items(2000)
+	ms := items(500)
 	for i := range ms {
 		// Different in every row, so that the files are larger than a page or two.
 		for seq := range ms[i].Attempts {
@@ -79,6 +79,7 @@ func fullDisk(t *testing.T, dir string) {
 			t.Fatalf("%d pages: %v, %v", pages, keys, err)
 		}
 	}
+	t.Logf("failed %d times", failed)
 	if failed < 5 {
 		t.Fatalf("failed %d times: the chunk is too small to fail within", failed)
 	}

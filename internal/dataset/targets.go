@@ -23,9 +23,14 @@ const (
 
 // WriteTargets freezes the targets of a survey in DIR/targets.parquet, making
 // dir if it is not there, and returns how many there are. seq gives them in
-// item order from 0; its first error ends the writing. Nothing is left behind
-// on an error; it is fs.ErrExist when the targets are frozen already.
+// item order from 0; its first error ends the writing. The file holds at most
+// 32767 chunks, a limit of the format. Nothing is left behind on an error; it is
+// fs.ErrExist when the targets are frozen already.
 func WriteTargets(dir string, chunkSize int, seq iter.Seq2[measure.Target, error]) (n uint64, err error) {
+	return writeTargets(dir, chunkSize, parquet.MaxRowGroups, seq)
+}
+
+func writeTargets(dir string, chunkSize, maxChunks int, seq iter.Seq2[measure.Target, error]) (n uint64, err error) {
 	if chunkSize < 1 {
 		return 0, fmt.Errorf("chunk size %d", chunkSize)
 	}
@@ -52,8 +57,8 @@ func WriteTargets(dir string, chunkSize int, seq iter.Seq2[measure.Target, error
 		if err != nil {
 			return 0, err
 		}
-		if n >= uint64(chunkSize)*parquet.MaxRowGroups {
-			return 0, fmt.Errorf("more than %d chunks of %d targets", parquet.MaxRowGroups, chunkSize)
+		if n >= uint64(chunkSize)*uint64(maxChunks) {
+			return 0, fmt.Errorf("more than %d chunks of %d targets", maxChunks, chunkSize)
 		}
 		if t.Item != n {
 			return 0, fmt.Errorf("target %d of the list says it is item %d", n, t.Item)
@@ -79,7 +84,10 @@ func WriteTargets(dir string, chunkSize int, seq iter.Seq2[measure.Target, error
 	if err := f.finish(); err != nil {
 		return 0, err
 	}
-	return n, f.create()
+	if err := f.create(); err != nil {
+		return 0, err
+	}
+	return n, nil
 }
 
 // Targets is an open targets.parquet. Its methods may be called from several
