@@ -75,7 +75,7 @@ func (t *tally) reasons(v Verdict) []string {
 	case CookieUnstable:
 		say("%d of %d cookies were refused and replaced by another", t.of[replaced], tries)
 	case Unsupported:
-		say("%d clean requests, with option kind 34 and 254 in turn, brought no cookie", t.of[noCookie])
+		say("%d clean requests, %d with option kind 34 and %d with kind 254, brought no cookie", t.of[noCookie], t.cleanKind[0], t.cleanKind[1])
 	case OptionDropped:
 		say("%d of %d SYNs that asked for a cookie were lost and answered only when sent again without the option", t.of[optionLost], t.tfo)
 		controls()

@@ -158,8 +158,10 @@ func kernelText(ev *tfo.Evidence) string {
 	if ev.TCPIOptions&tfo.OptSynData != 0 {
 		synData = "yes"
 	}
-	s := fmt.Sprintf("SYN_DATA %s, client_fail %d (%s), SYN timeouts %d, other retransmissions %d",
-		synData, ev.ClientFail, clientFails[ev.ClientFail&3], ev.SynRetransmits, ev.DataRetransmits)
+	s := fmt.Sprintf("SYN timeouts %d, other retransmissions %d", ev.SynRetransmits, ev.DataRetransmits)
+	if ev.Kind != tfo.KindPlain {
+		s = fmt.Sprintf("SYN_DATA %s, client_fail %d (%s), %s", synData, ev.ClientFail, clientFails[ev.ClientFail&3], s)
+	}
 	if ev.Wire == nil && ev.WireAbsent != "" {
 		s += "; wire " + ev.WireAbsent
 	}
