@@ -53,14 +53,18 @@ func (t *tracer) row(arrow, what, format string, args ...any) {
 }
 
 func (t *tracer) attempt(n int, ev *tfo.Evidence) {
-	t.line("\n%d  %s  from %v", n, ev.Kind, ev.Local)
+	from := ""
+	if ev.Local.IsValid() {
+		from = fmt.Sprintf("  from %v", ev.Local)
+	}
+	t.line("\n%d  %s%s", n, ev.Kind, from)
 	if ev.End == tfo.EndLocal {
 		t.row("!", "not sent", "%s", ev.Errno)
 		return
 	}
 	t.row(">", "SYN", "%s", synText(ev))
 	if ev.SynRetransmits > 0 {
-		t.row(">", "SYN", "sent %d more times after timeouts%s", ev.SynRetransmits, bareText(ev))
+		t.row(">", "SYN", "sent again after a timeout, %d x%s", ev.SynRetransmits, bareText(ev))
 	}
 	t.answer(ev)
 	t.row("·", "kernel", "%s", kernelText(ev))
