@@ -1,0 +1,87 @@
+// Command controller runs surveys of TCP Fast Open and reads what they found.
+//
+// It holds flags and wiring only: every subcommand has a file of its own, what
+// they share has a file named after it. What a survey does is in internal/;
+// what ends the program, and with which code, is in exit.go.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the program. The first interrupt asks for an orderly end, the second
+// ends the process at once, as it would without us.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer release()
+	context.AfterFunc(ctx, release)
+
+	a := &app{stdin: stdin, stdout: stdout, term: newTerminal(stderr), program: programName(args[0])}
+	cmd := a.command()
+	cmd.SetArgs(args[1:])
+	err := cmd.ExecuteContext(ctx)
+	return int(a.conclude(err))
+}
+
+// app is what the subcommands share.
+type app struct {
+	stdin   io.Reader
+	stdout  io.Writer // results
+	term    *terminal // everything else
+	program string    // how it was called
+
+	log      hclog.Logger
+	logLevel string
+	logJSON  bool
+}
+
+// programName is what people type to call the program.
+func programName(arg0 string) string {
+	if strings.Contains(arg0, "/go-build") {
+		return "go run ./cmd/controller"
+	}
+	return quote(arg0)
+}
+
+// conclude tells the user how the program ends and returns the code.
+func (a *app) conclude(err error) exitCode {
+	if err == nil {
+		return exitOK
+	}
+	var end *ending
+	if !errors.As(err, &end) {
+		end = fail(exitFailure, err)
+	}
+	if end.err != nil {
+		word := "error"
+		if end.code.complete() {
+			word = "warning"
+		}
+		a.say(word, end.err.Error(), end.hints...)
+	}
+	return end.code
+}
+
+func (a *app) warn(text string, hints ...string) { a.say("warning", text, hints...) }
+
+// say tells the user something: no capital at its start and no full stop at its
+// end, then the next steps.
+func (a *app) say(word, text string, hints ...string) {
+	fmt.Fprintf(a.term, "controller: %s: %s\n", word, text)
+	for _, h := range hints {
+		fmt.Fprintf(a.term, "controller: hint: %s\n", h)
+	}
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"strings"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"tfofleet/internal/measure"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// spec turns the flags into what the survey asks of every probe.
+func (f *surveyFlags) spec() (*pb.SurveySpec, error) {
+	switch {
+	case math.IsNaN(f.rate) || math.IsInf(f.rate, 0) || f.rate < 0:
+		return nil, usage("--rate %v is not a rate", f.rate)
+	case f.concurrency == 0:
+		return nil, usage("--concurrency 0 would measure nothing")
+	case f.timeout <= 0:
+		return nil, usage("--timeout %v is no time", f.timeout)
+	case f.hold < 0:
+		return nil, usage("--hold %v is below 0", f.hold)
+	}
+	payload, given, err := readPayload(f.payload)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.SurveySpec{
+		Plan:    map[string]pb.Plan{"quick": pb.Plan_PLAN_QUICK, "standard": pb.Plan_PLAN_STANDARD, "thorough": pb.Plan_PLAN_THOROUGH}[f.plan.value],
+		Family:  map[string]pb.Family{"any": pb.Family_FAMILY_ANY, "4": pb.Family_FAMILY_IPV4, "6": pb.Family_FAMILY_IPV6}[f.family.value],
+		Payload: payload, PayloadBytes: given,
+		Seed: f.seed, Rate: f.rate, Concurrency: f.concurrency,
+		Timeout: durationpb.New(f.timeout), Hold: durationpb.New(f.hold),
+	}, nil
+}
+
+// chooseSeed draws a seed where none was given; it is recorded like one that was.
+func (f *surveyFlags) chooseSeed(given bool) {
+	if !given {
+		f.seed = rand.Uint64()
+	}
+}
+
+// readPayload understands --payload.
+func readPayload(s string) (pb.Payload, []byte, error) {
+	switch s {
+	case "auto":
+		return pb.Payload_PAYLOAD_AUTO, nil, nil
+	case "http":
+		return pb.Payload_PAYLOAD_HTTP, nil, nil
+	case "tls":
+		return pb.Payload_PAYLOAD_TLS, nil, nil
+	case "dns":
+		return pb.Payload_PAYLOAD_DNS, nil, nil
+	case "none":
+		return pb.Payload_PAYLOAD_NONE, nil, nil
+	}
+	path, ok := strings.CutPrefix(s, "file:")
+	if !ok {
+		return 0, nil, usage("unknown payload %q: want auto, http, tls, dns, file:PATH or none", s)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return 0, nil, unreadable(err, "check the path in --payload file:PATH")
+	}
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, measure.MaxPayload+1))
+	switch {
+	case err != nil:
+		return 0, nil, unreadable(err, "check the path in --payload file:PATH")
+	case len(b) == 0:
+		return 0, nil, usage("the payload file %s is empty: for no payload use --payload none", path)
+	case len(b) > measure.MaxPayload:
+		return 0, nil, usage("the payload file %s holds more than %d bytes, the most that fits into a SYN on every path", path, measure.MaxPayload)
+	}
+	return pb.Payload_PAYLOAD_BYTES, b, nil
+}
+
+// usage is the ending for a flag that makes no sense.
+func usage(format string, args ...any) *ending {
+	return fail(exitUsage, fmt.Errorf(format, args...), `"controller survey --help" lists the flags`)
+}
