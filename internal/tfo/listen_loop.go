@@ -11,15 +11,16 @@ import (
 const (
 	// listenerKey is the epoll key of the listening socket.
 	listenerKey = -2
-	// maxInbound is how many connections are open at a time; the oldest gives
-	// way. It is twice the usual limit of pending TFO connections.
-	maxInbound = 8192
 	// acceptBurst is how many connections are accepted before those under way
 	// have their turn.
 	acceptBurst = 64
 	// tick is how often the counters are read.
 	tick = int64(time.Second)
 )
+
+// maxInbound is how many connections are open at a time; the oldest gives way.
+// It is twice the usual limit of pending TFO connections. A variable for tests.
+var maxInbound = 8192
 
 // listenLoop is the event loop of a listener. All of it but the waker belongs
 // to the loop alone.

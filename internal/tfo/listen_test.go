@@ -548,6 +548,73 @@ func TestListenAlarms(t *testing.T) {
 	})
 }
 
+// Where there is no room for a connection the oldest gives way, and where no
+// descriptor is left an alarm says so: the listener must not stand still.
+func TestListenShortage(t *testing.T) {
+	ns := newNetNS(t)
+	peer := newTunPeer(t, ns)
+	connect := func(port, p uint16) {
+		peer.send(port, segment{port: p, flags: "S", seq: 1, options: usual()})
+		sa := peer.expect(p, "SYN-ACK", synAck)
+		peer.send(port, segment{port: p, flags: "A", seq: 2, ack: sa.seq + 1})
+	}
+	reset := func(port, from, to uint16) { // Close waits for connections under way
+		for p := from; p < to; p++ {
+			peer.send(port, segment{port: p, flags: "R", seq: 2})
+		}
+	}
+	t.Run("room", func(t *testing.T) {
+		restore := tfo.SetMaxInbound(2)
+		l := hear(t, tfo.ListenConfig{Addr: anyPort, NetNS: ns})
+		for p := uint16(7000); p < 7005; p++ {
+			connect(l.Addr().Port(), p)
+		}
+		for i, a := range l.arrived(t, 3) {
+			if a.End != tfo.ArrivalCut || a.Peer.Port() != uint16(7000+i) {
+				t.Errorf("end %v of port %d", a.End, a.Peer.Port())
+			}
+		}
+		reset(l.Addr().Port(), 7000, 7005)
+		l.Close()
+		restore()
+	})
+	t.Run("descriptors", func(t *testing.T) {
+		l := hear(t, tfo.ListenConfig{Addr: anyPort, NetNS: ns})
+		next, err := unix.Dup(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(next)
+		var limit unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		// Descriptors from here on are not to be had, but for one or two.
+		few := limit
+		few.Cur = uint64(next + 2)
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+				t.Error(err)
+			}
+		}()
+		for p := uint16(7100); p < 7103; p++ {
+			connect(l.Addr().Port(), p)
+		}
+		if a := l.arrived(t, 1)[0]; a.End != tfo.ArrivalCut || a.Errno != "EMFILE" || a.Peer.Port() != 7100 {
+			t.Errorf("end %v (%s) of port %d", a.End, a.Errno, a.Peer.Port())
+		}
+		l.wait(t, "alarm", func() bool { return len(l.alarms) > 0 })
+		reset(l.Addr().Port(), 7100, 7103)
+		l.Close()
+		if a := l.alarms[0]; a.Kind != tfo.AlarmShortage || a.Errno != "EMFILE" {
+			t.Errorf("alarm %+v", a)
+		}
+	})
+}
+
 func TestListenErrors(t *testing.T) {
 	ns := newNetNS(t)
 	arrived := func(*tfo.Arrival) {}
