@@ -60,15 +60,15 @@ const (
 // Classify names the verdict the attempts support, and every condition that
 // holds. It is pure, and total: any attempts whatever get a verdict.
 func Classify(plan Plan, attempts []tfo.Evidence) (Verdict, []Condition) {
-	t := tallyOf(attempts)
-	v := t.verdict(plan)
+	t := tallyOf(plan, attempts)
+	v := t.verdict()
 	cs := t.conditions(v, attempts)
 	slices.Sort(cs)
 	return v, slices.Compact(cs)
 }
 
-func (t *tally) verdict(plan Plan) Verdict {
-	if t.plainOK == 0 && !(plan == Quick && t.plain == 0) {
+func (t *tally) verdict() Verdict {
+	if t.plainOK == 0 && !(t.plan == Quick && t.plain == 0) {
 		switch {
 		case t.established():
 			return Inconclusive // only Fast Open got through: no control to judge it by
@@ -88,6 +88,8 @@ func (t *tally) verdict(plan Plan) Verdict {
 		return Inconclusive // it went down while we looked, or the block is not proved
 	case t.good() >= 2 && t.good() > t.bad():
 		return Supported
+	case t.plan == Cookieless && t.good() == 0 && t.bad() == t.of[notAcked] && t.of[notAcked] >= notAcked.needs():
+		return Unsupported // data without a cookie is refused, as it should be
 	case t.good() == 0 && t.of[granted] == 0 && t.bad() == 0 && t.of[noCookie] >= 3:
 		return Unsupported
 	}
@@ -123,6 +125,10 @@ func (t *tally) conditions(v Verdict, attempts []tfo.Evidence) []Condition {
 
 	cookies(add, attempts)
 	t.side.conditions(add)
+	if t.plan == Cookieless {
+		add(CondCookielessAccepted, t.of[acked] > 0)
+		add(CondCookielessRefused, t.of[notAcked] > 0)
+	}
 	for i := range attempts {
 		ev := &attempts[i]
 		if ev.Kind == tfo.KindPlain {

@@ -39,8 +39,8 @@ func Explain(plan Plan, attempts []tfo.Evidence) (shown []string, reasons []stri
 		}
 		shown = append(shown, findingTexts[base.find(ev)])
 	}
-	t := tallyOf(attempts)
-	return shown, t.reasons(t.verdict(plan))
+	t := tallyOf(plan, attempts)
+	return shown, t.reasons(t.verdict())
 }
 
 func plainText(ev *tfo.Evidence, base baseline) string {
@@ -75,6 +75,10 @@ func (t *tally) reasons(v Verdict) []string {
 	case CookieUnstable:
 		say("%d of %d cookies were refused and replaced by another", t.of[replaced], tries)
 	case Unsupported:
+		if t.plan == Cookieless {
+			say("%d SYNs with data and without a cookie had none of it acknowledged", t.of[notAcked])
+			break
+		}
 		say("%d clean requests, %d with option kind 34 and %d with kind 254, brought no cookie", t.of[noCookie], t.cleanKind[0], t.cleanKind[1])
 	case OptionDropped:
 		say("%d of %d SYNs that asked for a cookie were lost and answered only when sent again without the option", t.of[optionLost], t.tfo)

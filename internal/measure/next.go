@@ -29,7 +29,7 @@ const maxAttempts = 48
 // comes. Whatever looks like a fault is tried again, with a plain attempt after
 // every try as its control, until it is proved or contradicted.
 func Next(plan Plan, attempts []tfo.Evidence) (Step, bool) {
-	t := tallyOf(attempts)
+	t := tallyOf(plan, attempts)
 	plain := Step{Kind: tfo.KindPlain}
 	if len(attempts) >= maxAttempts || t.spoilt() {
 		return Step{}, false
@@ -53,11 +53,11 @@ func Next(plan Plan, attempts []tfo.Evidence) (Step, bool) {
 		plain.Delay = retryDelay
 		return plain, true
 	}
-	if t.fault() == 0 && !t.settled(plan) && t.tfo < maxTries && t.failRun == 0 {
+	if t.fault() == 0 && !t.settled() && t.tfo < maxTries && t.failRun == 0 {
 		return t.fastOpen(), true
 	}
 	if plan == Thorough && t.failRun == 0 {
-		if step, more := t.side.next(t.verdict(plan)); more {
+		if step, more := t.side.next(t.verdict()); more {
 			return step, true
 		}
 	}
@@ -90,6 +90,9 @@ func (t *tally) established() bool {
 // request. Only the first empties the cache: the kernel's memory of which kind
 // it asked with goes with the entry, and the second request must use the other.
 func (t *tally) fastOpen() Step {
+	if t.plan == Cookieless {
+		return Step{Kind: tfo.KindCookieless}
+	}
 	if t.holdsCookie {
 		return Step{Kind: tfo.KindData}
 	}
@@ -98,13 +101,15 @@ func (t *tally) fastOpen() Step {
 
 // settled reports whether the Fast Open attempts agree well enough to stop
 // before a fault is proved.
-func (t *tally) settled(plan Plan) bool {
+func (t *tally) settled() bool {
 	want := 2
-	if plan == Thorough {
+	if t.plan == Thorough {
 		want = 5
 	}
 	switch {
 	case t.good() >= want && t.good() >= 2*t.bad():
+		return true
+	case t.plan == Cookieless && t.of[notAcked] >= notAcked.needs():
 		return true
 	case t.of[empty] > 0:
 		return true
@@ -120,7 +125,7 @@ func (t *tally) spoilt() bool {
 	if t.of[local] >= 3 {
 		return true
 	}
-	if t.last != nil && isTrial(t.last.Kind) {
+	if t.last != nil && isTrial(t.last.Kind) && t.plan != Cookieless {
 		return false
 	}
 	if t.last == nil || t.last.End != tfo.EndLocal {

@@ -105,7 +105,7 @@ func noSupport(step Step, _ []byte, attempts []tfo.Evidence) tfo.Evidence {
 // always answers every Fast Open attempt after the request the same way.
 func always(ev tfo.Evidence) path {
 	return func(step Step, cookie []byte, a []tfo.Evidence) tfo.Evidence {
-		if step.Kind == tfo.KindPlain || cookie == nil {
+		if step.Kind == tfo.KindPlain || step.Kind == tfo.KindRequest {
 			return healthy(step, cookie, a)
 		}
 		return ev
@@ -164,6 +164,10 @@ func TestLadder(t *testing.T) {
 		{"closed port", Standard, closedPort, "ppr", Offline},
 		{"closed port, cheaply", Quick, closedPort, "rpp", Offline},
 		{"thorough asks for more", Thorough, healthy, "prdddddssssc fu p", Supported},
+		{"cookieless, refused", Cookieless, healthy, "pcccp", Unsupported},
+		{"cookieless, accepted", Cookieless, always(with(allGood, func(ev *tfo.Evidence) {
+			ev.Kind, ev.OptionKind, ev.CookieBefore, ev.CookieAfter = tfo.KindCookieless, 0, held(nil), held(nil)
+		})), "pccp", Supported},
 		{"thorough finds a size limit", Thorough, small, "prdddddsss" + "spspspsp" + "c fu p", DataDropped},
 		{"thorough looks for a server without cookies", Thorough, noSupport, "prrrcfup", Unsupported},
 		{"cookie only", Standard, always(refuses), "prdddp", CookieOnly},

@@ -10,6 +10,10 @@ const (
 	Quick    Plan = 1 // only what is needed to say unsupported, else Standard
 	Standard Plan = 2
 	Thorough Plan = 3
+	// Cookieless puts data into the SYN without any cookie or option, as
+	// TCP_FASTOPEN_NO_COOKIE does: for one connection looked at by hand, not
+	// for surveys.
+	Cookieless Plan = 4
 )
 
 func (p Plan) String() string {
@@ -20,6 +24,8 @@ func (p Plan) String() string {
 		return "standard"
 	case Thorough:
 		return "thorough"
+	case Cookieless:
+		return "cookieless"
 	}
 	return "unknown"
 }

@@ -4,6 +4,7 @@ import "tfofleet/internal/tfo"
 
 // tally counts what the attempts of a measurement showed.
 type tally struct {
+	plan Plan
 	base baseline
 	last *tfo.Evidence
 	of   [local + 1]int // Fast Open attempts of the ladder by finding
@@ -23,8 +24,8 @@ type tally struct {
 	holdsCookie bool    // the cache holds a cookie now, as far as could be read
 }
 
-func tallyOf(attempts []tfo.Evidence) tally {
-	t := tally{base: baselineOf(attempts)}
+func tallyOf(plan Plan, attempts []tfo.Evidence) tally {
+	t := tally{plan: plan, base: baselineOf(attempts)}
 	for i := range attempts {
 		ev := &attempts[i]
 		t.last = ev
@@ -34,7 +35,7 @@ func tallyOf(attempts []tfo.Evidence) tally {
 			continue
 		}
 		t.lastFinding = t.base.find(ev)
-		if isTrial(ev.Kind) {
+		if isTrial(ev.Kind) && plan != Cookieless {
 			t.side.count(ev, t.lastFinding)
 			continue
 		}
@@ -121,7 +122,7 @@ func (t *tally) fault() Verdict {
 		return DataDropped
 	case t.optionDropped(0) || t.optionDropped(1):
 		return OptionDropped
-	case enough(notAcked):
+	case enough(notAcked) && t.plan != Cookieless:
 		return CookieOnly
 	}
 	return 0
