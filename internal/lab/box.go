@@ -370,9 +370,9 @@ func (b *box) readDrops() {
 }
 
 // stats may be called from any goroutine, also after the end of run.
-func (b *box) stats() BoxStats {
+func (b *box) stats() Stats {
 	b.readDrops()
-	return BoxStats{
+	return Stats{
 		Frames: b.frames.Load(), Other: b.other.Load(), Late: b.late.Load(), Unrouted: b.unrouted.Load(),
 		Evicted: b.evicted.Load(), RingDrops: b.ringDrops.Load(), Overdue: b.overdue.Load(),
 		TxFailed: b.client.txFailed.Load() + b.servers.txFailed.Load(),

@@ -143,7 +143,9 @@ func (c *client) connect(to netip.AddrPort, fastOpen bool, payload []byte) outco
 	fail := raw[7] >> 1 & 3
 	switch {
 	case sent > 0:
-		acked := sent - int(info.Bytes_retrans)
+		// On a busy machine this is read late, when the data has already been
+		// sent a third time.
+		acked := sent - min(sent, int(info.Bytes_retrans))
 		if acked == sent {
 			b.WriteString(" ok")
 		} else {
@@ -160,7 +162,7 @@ func (c *client) connect(to netip.AddrPort, fastOpen bool, payload []byte) outco
 	case fastOpen:
 		fmt.Fprintf(&b, " %d", len(after))
 	}
-	if info.Total_rto > 0 {
+	if info.Total_rto > 0 && fail != 2 { // 2: the SYN did not time out, data may have since
 		fmt.Fprintf(&b, " rto %d", info.Total_rto)
 	}
 	if sent < len(payload) {

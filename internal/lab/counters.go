@@ -39,17 +39,25 @@ func (c *pathCounters) read() Counters {
 	return r
 }
 
-// BoxStats is what befell the box itself. In a sound run everything but
-// Frames, Other and Late is 0: the lab lost nothing that no rule took.
-type BoxStats struct {
-	Frames    uint64 // frames read
-	Other     uint64 // of them not TCP: forwarded as they are, group addresses excepted
-	Late      uint64 // segments of no flow known: those of flows closed before, mostly
-	Unrouted  uint64 // frames to an address of no path
+// Stats is what befell the lab itself. In a sound run everything from Evicted
+// on is 0: nothing was lost that no rule took.
+type Stats struct {
+	Frames   uint64 // frames the box read
+	Other    uint64 // of them not TCP: passed on as they are, group addresses excepted
+	Late     uint64 // segments of no flow known: those of flows closed before, mostly
+	Unrouted uint64 // frames to an address of no path
+	Accepted uint64 // connections the servers took
+
 	Evicted   uint64 // flows forgotten because there were too many
 	RingDrops uint64 // frames the kernel dropped because the box was too slow
-	TxFailed  uint64 // frames the kernel did not take
+	TxFailed  uint64 // frames the kernel did not take from the box
 	Overdue   uint64 // frames dropped because too many were held back
+	Shed      uint64 // connections closed early because the servers had too many
+}
+
+// Sound reports whether the lab did what it says: only rules took frames.
+func (s Stats) Sound() bool {
+	return s.Evicted+s.RingDrops+s.TxFailed+s.Overdue+s.Shed == 0
 }
 
 type boxCounters struct {

@@ -237,8 +237,8 @@ func (l *Lab) tearDown() error {
 	}
 	if l.box != nil {
 		l.box.free()
-		if st := l.box.stats(); st.RingDrops+st.TxFailed+st.Overdue+st.Evicted > 0 {
-			l.log.Warn("the lab itself lost frames or flows", "stats", st)
+		if st := l.Stats(); !st.Sound() {
+			l.log.Warn("the lab itself lost frames, flows or connections", "stats", st)
 		}
 	}
 	var errs []error
@@ -311,8 +311,12 @@ func (l *Lab) Counters(name string) Counters {
 	return p.read()
 }
 
-// Stats returns what befell the box.
-func (l *Lab) Stats() BoxStats { return l.box.stats() }
+// Stats returns what befell the lab itself, also after Close.
+func (l *Lab) Stats() Stats {
+	st := l.box.stats()
+	st.Accepted, st.Shed = l.servers.accepted.Load(), l.servers.shed.Load()
+	return st
+}
 
 // ServerPort is where a server listens on the direct link: 80, 443 and 53 for
 // the TFO servers with [KeyA], 8080 for HTTP without TFO, another port for

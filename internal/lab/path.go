@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -39,14 +40,7 @@ const (
 const defaultHosts = 250
 
 // Is reports whether a verdict is true of the path.
-func (p *Path) Is(v measure.Verdict) bool {
-	for _, t := range p.Truth {
-		if t == v {
-			return true
-		}
-	}
-	return false
-}
+func (p *Path) Is(v measure.Verdict) bool { return slices.Contains(p.Truth, v) }
 
 // addrs returns address n of the path, the invalid address for a family it
 // does not have.

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"os"
@@ -77,13 +78,12 @@ type servers struct {
 	poll   *poller
 	ports  map[Server]uint16
 	listen map[int]*listener
-	conns  map[int]*conn
-	oldest []*conn // by age; entries of closed connections stay until they come up
+	conns  map[int]*list.Element // of byAge
+	byAge  list.List             // of *conn, the oldest in front
 	buf    [requestLength]byte
 	names  *names
 
-	accepted atomic.Uint64
-	refused  atomic.Uint64 // connections the loop could not take
+	accepted, shed atomic.Uint64
 }
 
 type listener struct {
@@ -102,7 +102,7 @@ type conn struct {
 // newServers opens a listener for every server that paths name and for the
 // standard ones. It must run inside the servers namespace.
 func newServers(paths []*path, names *names, ipv6 bool) (_ *servers, err error) {
-	s := &servers{ports: map[Server]uint16{}, listen: map[int]*listener{}, conns: map[int]*conn{}, names: names}
+	s := &servers{ports: map[Server]uint16{}, listen: map[int]*listener{}, conns: map[int]*list.Element{}, names: names}
 	if s.poll, err = newPoller(); err != nil {
 		return nil, err
 	}
@@ -207,8 +207,8 @@ func (s *servers) run() error {
 	for {
 		var n int
 		var deadline time.Time
-		if len(s.oldest) > 0 {
-			deadline = s.oldest[0].since.Add(connPatience)
+		if c := s.oldest(); c != nil {
+			deadline = c.since.Add(connPatience)
 		}
 		err := s.poll.wait(deadline, func() bool { n = s.poll.events(ev); return n > 0 })
 		if errors.Is(err, os.ErrClosed) {
@@ -220,7 +220,8 @@ func (s *servers) run() error {
 		for _, e := range ev[:n] {
 			if l := s.listen[int(e.Fd)]; l != nil {
 				s.accept(l)
-			} else if c := s.conns[int(e.Fd)]; c != nil {
+			} else if elem := s.conns[int(e.Fd)]; elem != nil {
+				c := elem.Value.(*conn)
 				rest, over := s.serve(c.fd, c.app, c.req)
 				if over {
 					s.close(c)
@@ -229,7 +230,10 @@ func (s *servers) run() error {
 				}
 			}
 		}
-		s.closeOld(time.Now())
+		now := time.Now()
+		for c := s.oldest(); c != nil && now.Sub(c.since) >= connPatience; c = s.oldest() {
+			s.close(c)
+		}
 	}
 }
 
@@ -258,12 +262,10 @@ func (s *servers) accept(l *listener) {
 			return
 		case unix.ECONNABORTED, unix.EINTR:
 			continue
-		default: // out of descriptors or memory: make room
-			s.refused.Add(1)
-			if len(s.oldest) == 0 {
+		default: // out of descriptors or memory
+			if !s.makeRoom() {
 				return
 			}
-			s.closeOldest()
 			continue
 		}
 		s.accepted.Add(1)
@@ -283,16 +285,31 @@ func (s *servers) accept(l *listener) {
 // keep waits for the rest of a request, or for the client to leave.
 func (s *servers) keep(fd int, app App, req []byte) error {
 	if err := s.poll.add(fd, unix.EPOLLIN|unix.EPOLLRDHUP); err != nil {
-		s.refused.Add(1)
 		return err
 	}
-	c := &conn{fd: fd, app: app, since: time.Now(), req: append([]byte(nil), req...)}
-	s.conns[fd] = c
-	s.oldest = append(s.oldest, c)
-	if len(s.oldest) > maxConns {
-		s.closeOldest()
+	if len(s.conns) >= maxConns {
+		s.makeRoom()
+	}
+	s.conns[fd] = s.byAge.PushBack(&conn{fd: fd, app: app, since: time.Now(), req: append([]byte(nil), req...)})
+	return nil
+}
+
+func (s *servers) oldest() *conn {
+	if e := s.byAge.Front(); e != nil {
+		return e.Value.(*conn)
 	}
 	return nil
+}
+
+// makeRoom closes the oldest connection; false if there is none.
+func (s *servers) makeRoom() bool {
+	c := s.oldest()
+	if c == nil {
+		return false
+	}
+	s.shed.Add(1)
+	s.close(c)
+	return true
 }
 
 // rotateKey gives every listener of the server its next key; a failure would
@@ -332,20 +349,6 @@ func (s *servers) serve(fd int, app App, before []byte) (rest []byte, over bool)
 
 func (s *servers) close(c *conn) {
 	unix.Close(c.fd) // takes it out of epoll
+	s.byAge.Remove(s.conns[c.fd])
 	delete(s.conns, c.fd)
-	c.fd = -1
-}
-
-func (s *servers) closeOldest() {
-	c := s.oldest[0]
-	s.oldest = s.oldest[1:]
-	if c.fd >= 0 {
-		s.close(c)
-	}
-}
-
-func (s *servers) closeOld(now time.Time) {
-	for len(s.oldest) > 0 && (s.oldest[0].fd < 0 || now.Sub(s.oldest[0].since) >= connPatience) {
-		s.closeOldest()
-	}
 }

@@ -11,15 +11,15 @@ import (
 // files. A lab whose owner lives, in whatever process, is not touched. It
 // returns the names of the labs removed.
 func Sweep() (removed []string, err error) {
-	left := map[string][]string{} // lab -> paths of its namespaces
-	for _, e := range list(netnsDir) {
+	left := map[string][]string{} // lab -> paths of its namespaces, if any
+	for _, e := range entries(netnsDir) {
 		if lab, ok := labOf(e); ok {
 			left[lab] = append(left[lab], filepath.Join(netnsDir, e))
 		}
 	}
-	for _, e := range list(lockDir) {
-		if strings.HasPrefix(e, namePrefix) {
-			left[e] = append(left[e], nil...)
+	for _, e := range entries(lockDir) {
+		if _, ok := left[e]; !ok && strings.HasPrefix(e, namePrefix) {
+			left[e] = nil
 		}
 	}
 	var errs []error
@@ -41,11 +41,11 @@ func Sweep() (removed []string, err error) {
 	return removed, errors.Join(errs...)
 }
 
-// list names the entries of a directory; none if it cannot be read.
-func list(dir string) []string {
-	entries, _ := os.ReadDir(dir)
+// entries names the entries of a directory; none if it cannot be read.
+func entries(dir string) []string {
+	all, _ := os.ReadDir(dir)
 	var names []string
-	for _, e := range entries {
+	for _, e := range all {
 		names = append(names, e.Name())
 	}
 	return names
