@@ -290,11 +290,13 @@ func (s *SQLite) Written(ctx context.Context, k Key, items []lease.Item) (last b
 		if !r.Phase.Over() || len(items) != len(r.Items) {
 			return fmt.Errorf("survey %s chunk %d is %v with %d targets: not to be written with %d", k.Survey, k.Chunk, r.Phase, len(r.Items), len(items))
 		}
-		next := r.State
-		next.Items = slices.Clone(items)
-		t.set(r, next)
-		r.written = true
-		t.exec(`DELETE FROM batch WHERE chunk = ? AND late < 2`, r.id)
+		if !r.written {
+			next := r.State
+			next.Items = slices.Clone(items)
+			t.set(r, next)
+			r.written = true
+			t.exec(`DELETE FROM batch WHERE chunk = ? AND late < 2`, r.id)
+		}
 		t.flush()
 		var one int
 		last = !t.get(`SELECT 1 FROM chunk WHERE survey = ? AND written = 0 LIMIT 1`, []any{k.Survey}, &one)

@@ -136,8 +136,8 @@ type Store interface {
 	// arrival.
 	Batches(ctx context.Context, k Key) (Chunk, []Batch, error)
 	// Written records that a chunk that is over is in the dataset, with these
-	// items, and drops its batches. It reports whether it was the survey's
-	// last.
+	// items, and drops its batches. What was written stays as it is. It
+	// reports whether no chunk of the survey is left to write.
 	Written(ctx context.Context, k Key, items []lease.Item) (last bool, err error)
 	// Settle divides the survey's pending chunks that are partly measured:
 	// what was measured is over and can be written, the rest becomes a chunk

@@ -326,7 +326,7 @@ func testWritten(t *testing.T, f *fixture) {
 		t.Error("the second of two chunks is not the last")
 	}
 	f.reopen()
-	last, err = f.Written(ctx, k1, []lease.Item{good}) // a crash came before anybody knew
+	last, err = f.Written(ctx, k1, []lease.Item{lost}) // said again, when its batches are gone
 	must(t, err)
 	if !last {
 		t.Error("written again, the last is not the last")

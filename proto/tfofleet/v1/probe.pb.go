@@ -378,10 +378,9 @@ func (x *LeaseRef) GetEpoch() uint64 {
 
 // HeldLease is a lease that the probe holds.
 type HeldLease struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Ref   *LeaseRef              `protobuf:"bytes,1,opt,name=ref" json:"ref,omitempty"`
-	// The lease's targets before this item were begun, or may have been.
-	TakenBefore   uint64 `protobuf:"varint,2,opt,name=taken_before,json=takenBefore" json:"taken_before,omitempty"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           *LeaseRef              `protobuf:"bytes,1,opt,name=ref" json:"ref,omitempty"`
+	Taken         uint32                 `protobuf:"varint,2,opt,name=taken" json:"taken,omitempty"` // targets before this index were begun, or may have been
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -423,9 +422,9 @@ func (x *HeldLease) GetRef() *LeaseRef {
 	return nil
 }
 
-func (x *HeldLease) GetTakenBefore() uint64 {
+func (x *HeldLease) GetTaken() uint32 {
 	if x != nil {
-		return x.TakenBefore
+		return x.Taken
 	}
 	return 0
 }
@@ -677,11 +676,11 @@ func (x *Welcome) GetDrop() []*LeaseRef {
 	return nil
 }
 
-// Credit says how many more leases the probe takes now. It replaces the credit
-// given before.
+// Credit says how many leases of this session the probe takes in all, from the
+// first on: what is on its way when credit changes is counted on both sides.
 type Credit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Leases        uint32                 `protobuf:"varint,1,opt,name=leases" json:"leases,omitempty"`
+	Leases        uint64                 `protobuf:"varint,1,opt,name=leases" json:"leases,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -716,23 +715,25 @@ func (*Credit) Descriptor() ([]byte, []int) {
 	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{7}
 }
 
-func (x *Credit) GetLeases() uint32 {
+func (x *Credit) GetLeases() uint64 {
 	if x != nil {
 		return x.Leases
 	}
 	return 0
 }
 
-// Lease promises targets of a chunk to the probe.
+// Lease promises targets of a chunk to the probe. All that is said of them
+// afterwards names them by index: item - first_item.
 type Lease struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Ref     *LeaseRef              `protobuf:"bytes,1,opt,name=ref" json:"ref,omitempty"`
-	Attempt uint32                 `protobuf:"varint,2,opt,name=attempt" json:"attempt,omitempty"` // how many leases of the chunk ended before it was done
-	Spec    *SurveySpec            `protobuf:"bytes,3,opt,name=spec" json:"spec,omitempty"`
-	Targets []*Target              `protobuf:"bytes,4,rep,name=targets" json:"targets,omitempty"` // by item
-	// Items that an earlier lease may have started. Their measurements carry
-	// the condition tfo.vantage.repeated.
-	Again         []uint64 `protobuf:"varint,5,rep,packed,name=again" json:"again,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Ref       *LeaseRef              `protobuf:"bytes,1,opt,name=ref" json:"ref,omitempty"`
+	Attempt   uint32                 `protobuf:"varint,2,opt,name=attempt" json:"attempt,omitempty"` // how many leases of the chunk ended before it was done
+	Spec      *SurveySpec            `protobuf:"bytes,3,opt,name=spec" json:"spec,omitempty"`
+	FirstItem uint64                 `protobuf:"varint,4,opt,name=first_item,json=firstItem" json:"first_item,omitempty"` // of the chunk, whether it is leased or not
+	Targets   []*Target              `protobuf:"bytes,5,rep,name=targets" json:"targets,omitempty"`                       // by item
+	// Indexes of targets that an earlier lease may have started. Their
+	// measurements carry the condition tfo.vantage.repeated.
+	Again         []uint32 `protobuf:"varint,6,rep,packed,name=again" json:"again,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -788,6 +789,13 @@ func (x *Lease) GetSpec() *SurveySpec {
 	return nil
 }
 
+func (x *Lease) GetFirstItem() uint64 {
+	if x != nil {
+		return x.FirstItem
+	}
+	return 0
+}
+
 func (x *Lease) GetTargets() []*Target {
 	if x != nil {
 		return x.Targets
@@ -795,7 +803,7 @@ func (x *Lease) GetTargets() []*Target {
 	return nil
 }
 
-func (x *Lease) GetAgain() []uint64 {
+func (x *Lease) GetAgain() []uint32 {
 	if x != nil {
 		return x.Again
 	}
@@ -1011,20 +1019,21 @@ func (x *Cancel) GetForget() bool {
 // (lease, sequence) is its permanent key: a batch that is sent again is
 // acknowledged again and stored once.
 //
-// The lease is over when every one of its items was in a batch, as a result or
-// as returned.
+// The lease is over when every one of its targets was in a batch, as a result
+// or as returned.
 type ReportResultsRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Probe    string                 `protobuf:"bytes,1,opt,name=probe" json:"probe,omitempty"`
 	Lease    *LeaseRef              `protobuf:"bytes,2,opt,name=lease" json:"lease,omitempty"`
 	Sequence uint64                 `protobuf:"varint,3,opt,name=sequence" json:"sequence,omitempty"` // counts the batches of this lease from 0
-	// What the batch holds, so that it need not be opened to be counted.
-	Items    []uint64  `protobuf:"varint,4,rep,packed,name=items" json:"items,omitempty"`
-	Outcomes []Outcome `protobuf:"varint,5,rep,packed,name=outcomes,enum=tfofleet.v1.Outcome" json:"outcomes,omitempty"` // of items
-	Verdicts []Verdict `protobuf:"varint,6,rep,packed,name=verdicts,enum=tfofleet.v1.Verdict" json:"verdicts,omitempty"` // of items
-	// Items that were never started and are given back.
-	Returned      []uint64 `protobuf:"varint,7,rep,packed,name=returned" json:"returned,omitempty"`
-	Measurements  []byte   `protobuf:"bytes,8,opt,name=measurements" json:"measurements,omitempty"` // zstd of MeasurementBatch; empty without items
+	// What the batch holds, so that it need not be opened to be counted: the
+	// index of each target, and how it ended.
+	Indexes  []uint32  `protobuf:"varint,4,rep,packed,name=indexes" json:"indexes,omitempty"`
+	Outcomes []Outcome `protobuf:"varint,5,rep,packed,name=outcomes,enum=tfofleet.v1.Outcome" json:"outcomes,omitempty"`
+	Verdicts []Verdict `protobuf:"varint,6,rep,packed,name=verdicts,enum=tfofleet.v1.Verdict" json:"verdicts,omitempty"`
+	// Indexes of targets that were never started and are given back.
+	Returned      []uint32 `protobuf:"varint,7,rep,packed,name=returned" json:"returned,omitempty"`
+	Measurements  []byte   `protobuf:"bytes,8,opt,name=measurements" json:"measurements,omitempty"` // zstd of MeasurementBatch; empty without any
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1080,9 +1089,9 @@ func (x *ReportResultsRequest) GetSequence() uint64 {
 	return 0
 }
 
-func (x *ReportResultsRequest) GetItems() []uint64 {
+func (x *ReportResultsRequest) GetIndexes() []uint32 {
 	if x != nil {
-		return x.Items
+		return x.Indexes
 	}
 	return nil
 }
@@ -1101,7 +1110,7 @@ func (x *ReportResultsRequest) GetVerdicts() []Verdict {
 	return nil
 }
 
-func (x *ReportResultsRequest) GetReturned() []uint64 {
+func (x *ReportResultsRequest) GetReturned() []uint32 {
 	if x != nil {
 		return x.Returned
 	}
@@ -1378,10 +1387,10 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\bLeaseRef\x12\x16\n" +
 	"\x06survey\x18\x01 \x01(\tR\x06survey\x12\x14\n" +
 	"\x05chunk\x18\x02 \x01(\rR\x05chunk\x12\x14\n" +
-	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"W\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"J\n" +
 	"\tHeldLease\x12'\n" +
-	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x12!\n" +
-	"\ftaken_before\x18\x02 \x01(\x04R\vtakenBefore\"\xec\x01\n" +
+	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x12\x14\n" +
+	"\x05taken\x18\x02 \x01(\rR\x05taken\"\xec\x01\n" +
 	"\x05Hello\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\tR\x05probe\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
@@ -1403,13 +1412,15 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\x12heartbeat_interval\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12)\n" +
 	"\x04drop\x18\x04 \x03(\v2\x15.tfofleet.v1.LeaseRefR\x04drop\" \n" +
 	"\x06Credit\x12\x16\n" +
-	"\x06leases\x18\x01 \x01(\rR\x06leases\"\xbc\x01\n" +
+	"\x06leases\x18\x01 \x01(\x04R\x06leases\"\xdb\x01\n" +
 	"\x05Lease\x12'\n" +
 	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12+\n" +
-	"\x04spec\x18\x03 \x01(\v2\x17.tfofleet.v1.SurveySpecR\x04spec\x12-\n" +
-	"\atargets\x18\x04 \x03(\v2\x13.tfofleet.v1.TargetR\atargets\x12\x14\n" +
-	"\x05again\x18\x05 \x03(\x04R\x05again\"8\n" +
+	"\x04spec\x18\x03 \x01(\v2\x17.tfofleet.v1.SurveySpecR\x04spec\x12\x1d\n" +
+	"\n" +
+	"first_item\x18\x04 \x01(\x04R\tfirstItem\x12-\n" +
+	"\atargets\x18\x05 \x03(\v2\x13.tfofleet.v1.TargetR\atargets\x12\x14\n" +
+	"\x05again\x18\x06 \x03(\rR\x05again\"8\n" +
 	"\rLeaseAccepted\x12'\n" +
 	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\"\x83\x01\n" +
 	"\fLeaseRefused\x12'\n" +
@@ -1420,15 +1431,15 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\x04held\x18\x01 \x03(\v2\x16.tfofleet.v1.HeldLeaseR\x04held\"I\n" +
 	"\x06Cancel\x12'\n" +
 	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x12\x16\n" +
-	"\x06forget\x18\x02 \x01(\bR\x06forget\"\xaf\x02\n" +
+	"\x06forget\x18\x02 \x01(\bR\x06forget\"\xb3\x02\n" +
 	"\x14ReportResultsRequest\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\tR\x05probe\x12+\n" +
 	"\x05lease\x18\x02 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x05lease\x12\x1a\n" +
-	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x14\n" +
-	"\x05items\x18\x04 \x03(\x04R\x05items\x120\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x18\n" +
+	"\aindexes\x18\x04 \x03(\rR\aindexes\x120\n" +
 	"\boutcomes\x18\x05 \x03(\x0e2\x14.tfofleet.v1.OutcomeR\boutcomes\x120\n" +
 	"\bverdicts\x18\x06 \x03(\x0e2\x14.tfofleet.v1.VerdictR\bverdicts\x12\x1a\n" +
-	"\breturned\x18\a \x03(\x04R\breturned\x12\"\n" +
+	"\breturned\x18\a \x03(\rR\breturned\x12\"\n" +
 	"\fmeasurements\x18\b \x01(\fR\fmeasurements\"|\n" +
 	"\x15ReportResultsResponse\x12+\n" +
 	"\x05lease\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x05lease\x12\x1a\n" +

@@ -1,0 +1,237 @@
+package agent
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"tfofleet/internal/measure"
+	"tfofleet/internal/targets"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+const (
+	// CondRefusedSpecial: the address is special-purpose and not allowed.
+	CondRefusedSpecial measure.Condition = "tfo.vantage.refused_" + targets.ReasonSpecialPurpose
+	// CondRefusedBlocklist: the address is on the probe's blocklist.
+	CondRefusedBlocklist measure.Condition = "tfo.vantage.refused_" + targets.ReasonBlocklist
+)
+
+// idleAfter is how long a runner is kept without work: the next lease of its
+// survey usually comes within a second, and a new runner has forgotten which
+// addresses have to rest.
+const idleAfter = time.Minute
+
+// executor leads the targets of one survey to its runner, in the order of the
+// leases.
+type executor struct {
+	agent  *Agent
+	survey string
+	family pb.Family
+	runner Runner
+	names  *resolver
+	shared *shared
+
+	ctx     context.Context // until stop
+	cancel  context.CancelFunc
+	slots   chan struct{} // targets between take and done
+	lookups chan struct{} // names being resolved
+	asking  sync.WaitGroup
+	fed     chan struct{} // the feeder has ended
+
+	mu    sync.Mutex
+	queue []*work
+	added chan struct{}
+	busy  int // leases with a target that has no outcome
+	rest  *time.Timer
+}
+
+func newExecutor(a *Agent, survey string, spec *pb.SurveySpec, runner Runner) *executor {
+	// A few more than run at a time, so that the runner never waits for us;
+	// not many, for what is with the runner cannot be given back alone.
+	e := &executor{
+		agent: a, survey: survey, family: spec.GetFamily(), runner: runner, names: newResolver(a.cfg.DialDNS), shared: newShared(sharedEntries),
+		slots: make(chan struct{}, 2*spec.GetConcurrency()+64), lookups: make(chan struct{}, maxLookups),
+		fed: make(chan struct{}), added: make(chan struct{}, 1),
+	}
+	e.rest = time.AfterFunc(idleAfter, func() { e.agent.retire(e) })
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	go e.feed()
+	return e
+}
+
+func (e *executor) add(w *work) {
+	w.over = e.finished
+	e.mu.Lock()
+	e.busy++
+	e.queue = append(e.queue, w)
+	e.mu.Unlock()
+	select {
+	case e.added <- struct{}{}:
+	default:
+	}
+}
+
+// finished counts a lease out.
+func (e *executor) finished() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.busy--
+	if e.busy == 0 {
+		e.rest.Reset(idleAfter)
+	}
+}
+
+func (e *executor) idle() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.busy == 0
+}
+
+// stop brings every lease of the executor to its end. No lease is added any
+// more.
+func (e *executor) stop() {
+	e.rest.Stop()
+	e.cancel()
+	<-e.fed
+	e.asking.Wait()
+	e.runner.Stop()
+}
+
+// next waits for a lease; after stop it returns those that are left, then nil.
+func (e *executor) next() *work {
+	for {
+		e.mu.Lock()
+		if len(e.queue) > 0 {
+			w := e.queue[0]
+			e.queue = e.queue[1:]
+			e.mu.Unlock()
+			return w
+		}
+		e.mu.Unlock()
+		select {
+		case <-e.added:
+		case <-e.ctx.Done():
+			e.mu.Lock()
+			left := len(e.queue)
+			e.mu.Unlock()
+			if left == 0 {
+				return nil
+			}
+		}
+	}
+}
+
+// feed begins targets, one lease after the other.
+func (e *executor) feed() {
+	defer close(e.fed)
+	for w := e.next(); w != nil; w = e.next() {
+		for i, t := range w.targets {
+			if !e.acquire() {
+				w.done(measure.Measurement{Target: t})
+				continue
+			}
+			if !w.take(i) {
+				e.end(w, measure.Measurement{Target: t})
+				continue
+			}
+			e.begin(w, t)
+		}
+	}
+}
+
+// acquire takes a slot; false after stop.
+func (e *executor) acquire() bool {
+	if e.ctx.Err() != nil {
+		return false
+	}
+	select {
+	case e.slots <- struct{}{}:
+		return true
+	case <-e.ctx.Done():
+		return false
+	}
+}
+
+// end is the end of a target that has a slot.
+func (e *executor) end(w *work, m measure.Measurement) {
+	w.done(m)
+	<-e.slots
+}
+
+// begin resolves a target that has a slot, if it has to be, and goes on.
+func (e *executor) begin(w *work, t measure.Target) {
+	if t.Addr.IsValid() {
+		if !familyHas(e.family, t.Addr) {
+			e.end(w, unresolved(t, CondNoAddress, time.Now()))
+			return
+		}
+		e.measure(w, t)
+		return
+	}
+	select {
+	case e.lookups <- struct{}{}:
+	case <-e.ctx.Done():
+		e.end(w, measure.Measurement{Target: t})
+		return
+	}
+	e.asking.Go(func() {
+		begun := time.Now()
+		addr, cond := e.names.lookup(e.ctx, t.Hostname, e.family)
+		<-e.lookups
+		switch {
+		case e.ctx.Err() != nil:
+			e.end(w, measure.Measurement{Target: t})
+		case cond != "":
+			e.end(w, unresolved(t, cond, begun))
+		default:
+			t.Addr = addr
+			e.measure(w, t)
+		}
+	})
+}
+
+// unresolved is the measurement of a target without an address.
+func unresolved(t measure.Target, cond measure.Condition, begun time.Time) measure.Measurement {
+	return measure.Measurement{
+		Target: t, Outcome: measure.OutcomeMeasured, Verdict: measure.Offline, Conditions: []measure.Condition{cond},
+		Started: begun.Round(0), Duration: time.Since(begun),
+	}
+}
+
+// measure hands a target whose address is known to the runner, if the policy
+// lets it and nobody has measured the address and port yet.
+func (e *executor) measure(w *work, t measure.Target) {
+	if reason, ok := e.agent.cfg.Policy.Check(t.Addr); !ok {
+		e.end(w, measure.Measurement{
+			Target: t, Outcome: measure.OutcomeRefused, Verdict: measure.Inconclusive,
+			Conditions: []measure.Condition{measure.Condition("tfo.vantage.refused_" + reason)}, Started: time.Now().Round(0),
+		})
+		return
+	}
+	key := netip.AddrPortFrom(t.Addr.WithZone("").Unmap(), t.Port)
+	turn, known := e.shared.join(key, sharer{w, t})
+	switch turn {
+	case seen:
+		e.end(w, known.copyFor(t))
+	case first:
+		e.runner.Submit(t, func(m measure.Measurement) {
+			sharers := e.shared.settle(key, m)
+			e.end(w, m)
+			for _, s := range sharers {
+				e.end(s.w, sharedWith(m, s.t))
+			}
+		})
+	}
+}
+
+func familyHas(f pb.Family, a netip.Addr) bool {
+	switch f {
+	case pb.Family_FAMILY_IPV4:
+		return a.Unmap().Is4()
+	case pb.Family_FAMILY_IPV6:
+		return a.Unmap().Is6()
+	}
+	return true
+}

@@ -1,0 +1,86 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"tfofleet/internal/measure"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// Conditions of a name that gave no address. The verdict is offline: nobody who
+// uses the name gets there.
+const (
+	CondNotFound      measure.Condition = "tfo.resolve.not_found"  // the name does not exist, or has no address at all
+	CondNoAddress     measure.Condition = "tfo.resolve.no_address" // none of the address family that was asked for
+	CondLookupTimeout measure.Condition = "tfo.resolve.timeout"    // no server answered
+	CondLookupFailed  measure.Condition = "tfo.resolve.failed"     // a server answered that it cannot tell
+)
+
+const (
+	// maxLookups names are resolved at a time: a socket each, and a load that
+	// a resolver of one's own bears.
+	maxLookups = 256
+	// lookupTime is for both tries of both families: resolv.conf has 5 s per
+	// try.
+	lookupTime = 20 * time.Second
+)
+
+// resolver resolves names through DNS, by itself: what it asks is what counts,
+// not what a system's resolver makes of it.
+type resolver struct{ net.Resolver }
+
+func newResolver(dial func(ctx context.Context, network, address string) (net.Conn, error)) *resolver {
+	// StrictErrors: a server that fails is a failure, not an absence.
+	return &resolver{net.Resolver{PreferGo: true, StrictErrors: true, Dial: dial}}
+}
+
+// lookup is an address of the name, or the condition that says why there is
+// none. With any family it is an IPv4 address where there is one.
+func (r *resolver) lookup(ctx context.Context, name string, family pb.Family) (netip.Addr, measure.Condition) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTime)
+	defer cancel()
+	switch family {
+	case pb.Family_FAMILY_IPV4:
+		return r.only(ctx, name, "ip4", "ip6")
+	case pb.Family_FAMILY_IPV6:
+		return r.only(ctx, name, "ip6", "ip4")
+	}
+	addr, cond := r.ask(ctx, name, "ip4")
+	if cond == CondNotFound {
+		return r.ask(ctx, name, "ip6")
+	}
+	return addr, cond
+}
+
+// only asks for one family, and when there is nothing, whether there is of the
+// other.
+func (r *resolver) only(ctx context.Context, name, network, other string) (netip.Addr, measure.Condition) {
+	addr, cond := r.ask(ctx, name, network)
+	if cond == CondNotFound {
+		if _, cond := r.ask(ctx, name, other); cond == "" {
+			return netip.Addr{}, CondNoAddress
+		}
+	}
+	return addr, cond
+}
+
+func (r *resolver) ask(ctx context.Context, name, network string) (netip.Addr, measure.Condition) {
+	// The final dot keeps the search list of resolv.conf out.
+	addrs, err := r.LookupNetIP(ctx, network, name+".")
+	var failure *net.DNSError
+	switch {
+	case err == nil && len(addrs) > 0:
+		return addrs[0].Unmap(), ""
+	case err == nil:
+		return netip.Addr{}, CondNotFound
+	case errors.As(err, &failure) && failure.IsNotFound:
+		return netip.Addr{}, CondNotFound
+	case errors.As(err, &failure) && failure.IsTimeout, errors.Is(err, context.DeadlineExceeded):
+		return netip.Addr{}, CondLookupTimeout
+	}
+	return netip.Addr{}, CondLookupFailed
+}

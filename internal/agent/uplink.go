@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// batch is a batch on its way.
+type batch struct {
+	work *work
+	req  *pb.ReportResultsRequest
+}
+
+// uplink brings batches to the controller. A batch is sent, over every new
+// stream again, until it is acknowledged.
+type uplink struct {
+	agent *Agent
+
+	mu      sync.Mutex
+	batches []*batch      // not acknowledged, oldest first
+	sent    int           // of these, over the stream that is open
+	more    chan struct{} // closed by the next put
+	fewer   chan struct{} // closed by the next ack
+}
+
+func newUplink(a *Agent) *uplink {
+	return &uplink{agent: a, more: make(chan struct{}), fewer: make(chan struct{})}
+}
+
+func (u *uplink) put(b *batch) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.batches = append(u.batches, b)
+	close(u.more)
+	u.more = make(chan struct{})
+}
+
+// next is the next batch to send; nil, and what to wait for, when there is none.
+func (u *uplink) next() (*batch, <-chan struct{}) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.sent == len(u.batches) {
+		return nil, u.more
+	}
+	u.sent++
+	return u.batches[u.sent-1], nil
+}
+
+// acked drops a batch that is safe with the controller.
+func (u *uplink) acked(r *pb.ReportResultsResponse) {
+	u.mu.Lock()
+	name := refName(r.GetLease())
+	i := slices.IndexFunc(u.batches, func(b *batch) bool { return b.req.GetSequence() == r.GetSequence() && b.work.name == name })
+	if i < 0 {
+		u.mu.Unlock()
+		return
+	}
+	b := u.batches[i]
+	u.batches = slices.Delete(u.batches, i, i+1)
+	if i < u.sent {
+		u.sent--
+	}
+	u.mu.Unlock()
+	if r.GetRejected() != "" {
+		u.agent.log.Error("results rejected", "survey", r.GetLease().GetSurvey(), "chunk", r.GetLease().GetChunk(),
+			"targets", len(b.req.GetIndexes()), "reason", r.GetRejected())
+	}
+	b.work.acked()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	close(u.fewer)
+	u.fewer = make(chan struct{})
+}
+
+// unacked is how many batches are not acknowledged, and what is closed when
+// there may be fewer.
+func (u *uplink) unacked() (int, <-chan struct{}) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.batches), u.fewer
+}
+
+// run sends until ctx is over.
+func (u *uplink) run(ctx context.Context) {
+	// A controller whose disk is full is asked again soon, for the work here
+	// stands still until there is room.
+	b := backoff{first: u.agent.cfg.Backoff, longest: 10 * time.Second}
+	for {
+		begun := time.Now()
+		err := u.stream(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		u.agent.log.Debug("results stream ended", "reason", err)
+		if !b.wait(ctx, time.Since(begun) >= healthy) {
+			return
+		}
+	}
+}
+
+func (u *uplink) stream(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	stream, err := pb.NewProbeServiceClient(u.agent.cfg.Results).ReportResults(ctx)
+	if err != nil {
+		return err
+	}
+	u.mu.Lock()
+	u.sent = 0
+	u.mu.Unlock()
+	ended := make(chan error, 1)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			r, err := stream.Recv()
+			if err != nil {
+				ended <- err
+				return
+			}
+			u.acked(r)
+		}
+	}()
+	defer func() { stop(); <-over }() // no ack of this stream during the next
+	for {
+		b, more := u.next()
+		if b == nil {
+			select {
+			case <-more:
+			case err := <-ended:
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			continue
+		}
+		if err := stream.Send(b.req); err != nil {
+			if errors.Is(err, io.EOF) {
+				return <-ended // has the reason
+			}
+			return err
+		}
+	}
+}

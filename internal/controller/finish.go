@@ -1,0 +1,236 @@
+package controller
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"tfofleet/internal/dataset"
+	"tfofleet/internal/lease"
+	"tfofleet/internal/measure"
+	"tfofleet/internal/store"
+)
+
+// CondLate marks a result that came when its lease was over.
+const CondLate measure.Condition = "tfo.vantage.late"
+
+// noChunk asks finishChunks only whether a survey is over.
+const noChunk = math.MaxUint32
+
+// retryAfter is the rest before a chunk that could not be written is tried
+// again: the disk is full, and somebody has to make room.
+const retryAfter = time.Second
+
+// finishChunks writes chunks that are over into their dataset.
+func (s *Server) finishChunks() {
+	for {
+		k, ok := s.unfinish.take(s.ctx)
+		if !ok {
+			return
+		}
+		err := s.finish(s.ctx, k)
+		s.trouble.set("dataset", err)
+		if err == nil || s.ctx.Err() != nil {
+			continue
+		}
+		s.log.Error("chunk not written", "survey", k.Survey, "chunk", k.Chunk, "reason", err)
+		s.unfinish.put(k)
+		select {
+		case <-time.After(retryAfter):
+		case <-s.ctx.Done():
+		}
+	}
+}
+
+// finish writes one chunk, and ends its survey when it was the last. A crash
+// anywhere in it is made good by doing it again.
+func (s *Server) finish(ctx context.Context, k store.Key) error {
+	s.finishing.Lock()
+	defer s.finishing.Unlock()
+	v, ok := s.running(k.Survey)
+	if !ok {
+		return nil
+	}
+	last, err := s.write(ctx, v, k)
+	if err != nil || !last {
+		return err
+	}
+	return s.end(ctx, v)
+}
+
+func (s *Server) write(ctx context.Context, v *survey, k store.Key) (last bool, err error) {
+	if k.Chunk == noChunk {
+		return s.allWritten(ctx, k.Survey)
+	}
+	c, batches, err := s.cfg.Store.Batches(ctx, k)
+	if err != nil {
+		return false, err
+	}
+	first := uint64(c.Source) * uint64(v.rec.List.ChunkSize)
+	files, items := s.gather(c, first, batches)
+	if err := s.addAbandoned(v, c, files, items); err != nil {
+		return false, err
+	}
+	for _, probe := range slices.Sorted(maps.Keys(files)) {
+		ms := files[probe]
+		slices.SortFunc(ms, func(a, b measure.Measurement) int { return cmp.Compare(a.Item, b.Item) })
+		if err := v.writer.WriteChunk(dataset.ChunkKey{Survey: k.Survey, Probe: probe, Chunk: k.Chunk}, ms); err != nil {
+			return false, err
+		}
+	}
+	return s.cfg.Store.Written(ctx, k, items)
+}
+
+// gather picks the result of every target out of a chunk's batches: that of the
+// newest epoch, and one that was seen through before an interruption. It
+// returns the measurements by probe, and the items as they are now that the
+// batches were opened: they are what the dataset holds, whatever a probe said a
+// batch would.
+func (s *Server) gather(c store.Chunk, first uint64, batches []store.Batch) (files map[string][]measure.Measurement, items []lease.Item) {
+	type choice struct {
+		m     measure.Measurement
+		batch *store.Batch
+	}
+	chosen := make([]choice, len(c.Items))
+	for i := range batches {
+		b := &batches[i]
+		if len(b.Body) == 0 {
+			continue
+		}
+		ms, err := measure.DecodeBatch(b.Body)
+		if err != nil {
+			s.log.Error("batch cannot be read", "survey", c.Survey, "chunk", c.Chunk, "probe", b.Probe, "epoch", b.Epoch, "sequence", b.Sequence, "reason", err)
+			continue
+		}
+		for _, m := range ms {
+			at := m.Item - first
+			if m.Item < first || at >= uint64(len(chosen)) || !wanted(c.Items[at], m.Outcome) {
+				continue
+			}
+			if had := &chosen[at]; had.batch == nil || newer(m.Outcome, b.Epoch, had.m.Outcome, had.batch.Epoch) {
+				*had = choice{m, b}
+			}
+		}
+	}
+	files = make(map[string][]measure.Measurement)
+	items = slices.Clone(c.Items)
+	for i := range chosen {
+		b := chosen[i].batch
+		if b == nil {
+			if o := items[i].Outcome(); o == lease.Measured || o == lease.Refused {
+				items[i] = lease.Result(lease.Lost, 0)
+			}
+			continue
+		}
+		m := chosen[i].m
+		if b.Late {
+			m.Conditions = append(slices.Clip(m.Conditions), CondLate)
+			slices.Sort(m.Conditions)
+		}
+		items[i] = lease.Result(lease.Outcome(m.Outcome), min(m.Verdict, lease.MaxVerdict))
+		files[b.Probe] = append(files[b.Probe], m)
+	}
+	return files, items
+}
+
+// wanted reports whether a measurement can be the result of an item.
+func wanted(item lease.Item, o measure.Outcome) bool {
+	switch item.Outcome() {
+	case lease.Measured, lease.Refused, lease.Interrupted:
+		return o >= measure.OutcomeMeasured && o <= measure.OutcomeInterrupted
+	}
+	return false
+}
+
+// newer is the lease machine's order of results.
+func newer(o measure.Outcome, epoch uint64, than measure.Outcome, thanEpoch uint64) bool {
+	if seen, was := o != measure.OutcomeInterrupted, than != measure.OutcomeInterrupted; seen != was {
+		return seen
+	}
+	return epoch > thanEpoch
+}
+
+// addAbandoned adds a measurement for every target that is interrupted because
+// its probe never came back: it has no other record.
+func (s *Server) addAbandoned(v *survey, c store.Chunk, files map[string][]measure.Measurement, items []lease.Item) error {
+	has := make(map[uint64]bool)
+	for _, ms := range files {
+		for _, m := range ms {
+			has[m.Item] = true
+		}
+	}
+	var ts []measure.Target
+	for i, item := range items {
+		if item.Outcome() != lease.Interrupted {
+			continue
+		}
+		if ts == nil {
+			var err error
+			if ts, err = v.targets.Chunk(int(c.Source)); err != nil {
+				return err
+			}
+			if len(ts) != len(items) {
+				return fmt.Errorf("chunk %d of the frozen targets holds %d, not %d", c.Source, len(ts), len(items))
+			}
+		}
+		if !has[ts[i].Item] {
+			probe := c.Holders[len(c.Holders)-1]
+			files[probe] = append(files[probe], measure.Measurement{Target: ts[i], Outcome: measure.OutcomeInterrupted})
+		}
+	}
+	return nil
+}
+
+func (s *Server) allWritten(ctx context.Context, id string) (bool, error) {
+	open, err := s.cfg.Store.Open(ctx, id)
+	if err != nil || len(open) > 0 {
+		return false, err
+	}
+	keys, err := s.cfg.Store.Unwritten(ctx)
+	for _, k := range keys {
+		if k.Survey == id {
+			return false, err
+		}
+	}
+	return err == nil, err
+}
+
+// Settle puts all that was measured into the datasets: chunks that are partly
+// measured are divided, and what there is of them is written. The rest stays
+// pending. Call it when no probe is connected, and before Close.
+func (s *Server) Settle(ctx context.Context) error {
+	s.mu.Lock()
+	surveys := slices.Collect(maps.Values(s.surveys))
+	s.mu.Unlock()
+	for _, v := range surveys {
+		if err := s.cfg.Store.Settle(ctx, v.rec.ID); err != nil {
+			return err
+		}
+	}
+	keys, err := s.cfg.Store.Unwritten(ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := s.finish(ctx, k); err != nil {
+			return err
+		}
+	}
+	for _, v := range surveys {
+		if _, ok := s.running(v.rec.ID); !ok {
+			continue
+		}
+		rec, err := s.cfg.Store.Survey(ctx, v.rec.ID)
+		if err != nil {
+			return err
+		}
+		if err := s.putSurvey(ctx, v, rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}

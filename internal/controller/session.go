@@ -1,0 +1,348 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"tfofleet/internal/lease"
+	"tfofleet/internal/measure"
+	"tfofleet/internal/store"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// protocol is the version of the wire contract this controller speaks.
+const protocol = 1
+
+// session is a probe that is connected.
+type session struct {
+	probe, instance, hostname string
+
+	stop func()        // ends it
+	over chan struct{} // closed when it has ended
+	poke chan struct{} // credit came
+
+	mu     sync.Mutex
+	stream grpc.BidiStreamingServer[pb.SessionRequest, pb.SessionResponse]
+	credit uint64 // leases of this session the probe takes in all
+	sent   uint64 // leases that were sent
+}
+
+// send sends; a stream is for one sender at a time.
+func (p *session) send(m *pb.SessionResponse) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stream.Send(m)
+}
+
+// Session implements ProbeService.
+func (s *Server) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.SessionResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	hello := first.GetHello()
+	switch {
+	case hello == nil:
+		return status.Error(codes.InvalidArgument, "the first message of a session is Hello")
+	case hello.GetProbe() == "" || len(hello.GetProbe()) > 63 || hello.GetInstance() == "":
+		return status.Error(codes.InvalidArgument, "a probe has a name of 1 to 63 bytes and an instance")
+	case hello.GetProtocolMin() > protocol || hello.GetProtocolMax() < protocol:
+		return status.Errorf(codes.FailedPrecondition, "protocol %d is spoken here, not %d to %d: use a probe of the controller's version",
+			protocol, hello.GetProtocolMin(), hello.GetProtocolMax())
+	}
+	ctx, stop := context.WithCancel(stream.Context())
+	defer stop()
+	p := &session{
+		probe: hello.GetProbe(), instance: hello.GetInstance(), hostname: hello.GetHost().GetHostname(),
+		stop: stop, over: make(chan struct{}), poke: make(chan struct{}, 1), stream: stream,
+	}
+	if err := s.join(ctx, p); err != nil {
+		return err
+	}
+	defer s.leave(p)
+	if err := s.cfg.Store.PutProbe(ctx, store.Probe{Name: p.probe, Version: hello.GetVersion(), Host: hello.GetHost()}); err != nil {
+		return rpcError(err)
+	}
+	if err := s.welcome(ctx, p, hello); err != nil {
+		return rpcError(err)
+	}
+	s.log.Debug("session", "probe", p.probe, "host", p.hostname, "held", len(hello.GetHeld()))
+
+	// Nothing but the end of this function ends a Recv, so it waits elsewhere.
+	heard := make(chan error, 1)
+	go func() { heard <- s.listen(p); stop() }()
+	s.dispatch(ctx, p)
+	select {
+	case err := <-heard:
+		return err
+	default:
+		return status.Error(codes.Aborted, "the session was ended")
+	}
+}
+
+// join makes p the probe's session. The same process takes over from its older
+// session, which it has given up; another process with the same name is turned
+// away.
+func (s *Server) join(ctx context.Context, p *session) error {
+	for {
+		s.mu.Lock()
+		old, ok := s.sessions[p.probe]
+		if !ok {
+			s.sessions[p.probe] = p
+			s.freeze.Connected()
+			s.mu.Unlock()
+			return nil
+		}
+		s.mu.Unlock()
+		if old.instance != p.instance {
+			return status.Errorf(codes.AlreadyExists, "probe %s is connected from host %q already, so that host %q is turned away: every probe needs a name of its own",
+				p.probe, old.hostname, p.hostname)
+		}
+		old.stop()
+		select {
+		case <-old.over:
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		}
+	}
+}
+
+// leave ends a session: what was offered over it and not accepted goes back.
+func (s *Server) leave(p *session) {
+	chunks, err := s.cfg.Store.HeldBy(s.ctx, p.probe)
+	s.trouble.failed("leases", err)
+	for _, c := range chunks {
+		if c.Phase == lease.Offered {
+			s.apply(p, c.Key, lease.StreamLost{Probe: p.probe})
+		}
+	}
+	s.mu.Lock()
+	delete(s.sessions, p.probe)
+	s.freeze.Lost(s.cfg.Now())
+	s.mu.Unlock()
+	close(p.over)
+}
+
+// welcome compares what the probe says it holds with what it should.
+func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error {
+	held := make(map[store.Key]*pb.HeldLease, len(hello.GetHeld()))
+	for _, h := range hello.GetHeld() {
+		held[keyOf(h.GetRef())] = h
+	}
+	chunks, err := s.cfg.Store.HeldBy(ctx, p.probe)
+	if err != nil {
+		return err
+	}
+	var stops []store.Chunk
+	for _, c := range chunks {
+		var e lease.Event = lease.Forgotten{Probe: p.probe, Instance: p.instance}
+		if h, ok := held[c.Key]; ok && h.GetRef().GetEpoch() == c.Epoch {
+			e = lease.Renew{Probe: p.probe, Epoch: c.Epoch, Taken: int(h.GetTaken())}
+			delete(held, c.Key)
+		}
+		c, effects, err := s.cfg.Store.Apply(s.ctx, c.Key, e, nil)
+		if err != nil {
+			return err
+		}
+		for _, f := range effects {
+			if f == lease.Stop {
+				stops = append(stops, c)
+			}
+		}
+		s.carryOut(c, effects)
+	}
+	w := &pb.Welcome{Session: newID(), Protocol: protocol, HeartbeatInterval: durationpb.New(s.cfg.Heartbeat)}
+	for _, h := range held {
+		w.Drop = append(w.Drop, h.GetRef())
+	}
+	return p.send(&pb.SessionResponse{Message: &pb.SessionResponse_Welcome{Welcome: w}})
+}
+
+// listen takes what the probe says until the stream ends.
+func (s *Server) listen(p *session) error {
+	for {
+		m, err := p.stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch m := m.GetMessage().(type) {
+		case *pb.SessionRequest_Credit:
+			p.mu.Lock()
+			p.credit = m.Credit.GetLeases()
+			p.mu.Unlock()
+			select {
+			case p.poke <- struct{}{}:
+			default:
+			}
+		case *pb.SessionRequest_LeaseAccepted:
+			r := m.LeaseAccepted.GetRef()
+			s.apply(p, keyOf(r), lease.Accept{Probe: p.probe, Epoch: r.GetEpoch()})
+		case *pb.SessionRequest_LeaseRefused:
+			s.refused(p, m.LeaseRefused)
+		case *pb.SessionRequest_Heartbeat:
+			for _, h := range m.Heartbeat.GetHeld() {
+				s.apply(p, keyOf(h.GetRef()), lease.Renew{Probe: p.probe, Epoch: h.GetRef().GetEpoch(), Taken: int(h.GetTaken())})
+			}
+		default:
+			return status.Errorf(codes.Unimplemented, "message %T is not known here", m)
+		}
+	}
+}
+
+// apply runs an event that came from a probe. What could not be stored was not
+// said: the probe says it again with its next heartbeat, or the lease lapses.
+//
+// It outlives the session: an event that was stored has effects, and somebody
+// has to carry them out.
+func (s *Server) apply(p *session, k store.Key, e lease.Event) []lease.Effect {
+	c, effects, err := s.cfg.Store.Apply(s.ctx, k, e, nil)
+	if errors.Is(err, store.ErrNotFound) {
+		s.drop(p, k, e)
+		return nil
+	}
+	s.trouble.set("leases", err)
+	if err != nil {
+		return nil
+	}
+	for _, f := range effects {
+		if f == lease.Drop {
+			s.drop(p, k, e)
+		}
+	}
+	s.carryOut(c, effects)
+	return effects
+}
+
+// drop tells a probe that a lease is not its own.
+func (s *Server) drop(p *session, k store.Key, e lease.Event) {
+	r := &pb.LeaseRef{Survey: k.Survey, Chunk: k.Chunk}
+	switch e := e.(type) {
+	case lease.Accept:
+		r.Epoch = e.Epoch
+	case lease.Renew:
+		r.Epoch = e.Epoch
+	default:
+		return
+	}
+	s.tell(p.probe, &pb.Cancel{Ref: r, Forget: true})
+}
+
+// tell sends a cancel if the probe is connected. If it is not, it hears of it
+// when it says what it holds.
+func (s *Server) tell(probe string, c *pb.Cancel) {
+	s.mu.Lock()
+	p, ok := s.sessions[probe]
+	s.mu.Unlock()
+	if ok {
+		// A stream that broke is noticed by who listens on it.
+		_ = p.send(&pb.SessionResponse{Message: &pb.SessionResponse_Cancel{Cancel: c}})
+	}
+}
+
+func (s *Server) refused(p *session, r *pb.LeaseRefused) {
+	reason := r.GetReason()
+	busy := reason == pb.RefusalReason_REFUSAL_REASON_BUSY || reason == pb.RefusalReason_REFUSAL_REASON_DRAINING
+	k := keyOf(r.GetRef())
+	if !busy {
+		s.log.Warn("lease refused", "probe", p.probe, "survey", k.Survey, "chunk", k.Chunk, "reason", reason, "detail", r.GetDetail())
+	}
+	effects := s.apply(p, k, lease.Refuse{Probe: p.probe, Epoch: r.GetRef().GetEpoch(), Busy: busy})
+	for _, f := range effects {
+		if f == lease.Finish && !busy {
+			// It is told with the survey: nobody reads the log of a survey
+			// that ran to its end.
+			why := fmt.Sprintf("probe %s refused targets: %s", p.probe, r.GetDetail())
+			_, err := s.cfg.Store.SetPhase(s.ctx, k.Survey, store.Running, why)
+			s.trouble.failed("leases", err)
+		}
+	}
+}
+
+// dispatch hands out work for as long as the probe has credit.
+func (s *Server) dispatch(ctx context.Context, p *session) {
+	for {
+		work := s.work.next()
+		for p.hasCredit() && s.trouble.reason() == "" {
+			c, err := s.cfg.Store.Claim(s.ctx, p.probe, p.instance)
+			if errors.Is(err, store.ErrNotFound) {
+				break
+			}
+			s.trouble.set("leases", err)
+			if err != nil {
+				break
+			}
+			if err := s.offer(p, c); err != nil {
+				return
+			}
+		}
+		select {
+		case <-work:
+		case <-p.poke:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *session) hasCredit() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sent < p.credit
+}
+
+// offer sends a lease that was claimed. The error is one of the stream.
+func (s *Server) offer(p *session, c store.Chunk) error {
+	v, ok := s.running(c.Survey)
+	if !ok {
+		s.apply(p, c.Key, lease.StreamLost{Probe: p.probe})
+		return nil
+	}
+	ts, err := v.targets.Chunk(int(c.Source))
+	if err == nil && len(ts) != len(c.Items) {
+		err = fmt.Errorf("chunk %d of the frozen targets holds %d, not %d", c.Source, len(ts), len(c.Items))
+	}
+	if err != nil {
+		s.fail(v, err)
+		return nil
+	}
+	s.enlist(v, p.probe)
+	m := &pb.Lease{Ref: ref(c), Attempt: uint32(c.Attempt), Spec: v.rec.Spec, FirstItem: ts[0].Item}
+	for i, item := range c.Items {
+		if !item.Out() {
+			continue
+		}
+		m.Targets = append(m.Targets, measure.TargetToWire(ts[i]))
+		if item.Again() {
+			m.Again = append(m.Again, uint32(i))
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent++
+	return p.stream.Send(&pb.SessionResponse{Message: &pb.SessionResponse_Lease{Lease: m}})
+}
+
+func keyOf(r *pb.LeaseRef) store.Key { return store.Key{Survey: r.GetSurvey(), Chunk: r.GetChunk()} }
+
+// enlist names a probe in survey.json when it takes part for the first time.
+func (s *Server) enlist(v *survey, probe string) {
+	if _, had := v.probes.LoadOrStore(probe, true); had {
+		return
+	}
+	rec, err := s.cfg.Store.Survey(s.ctx, v.rec.ID)
+	if err == nil {
+		err = s.putSurvey(s.ctx, v, rec)
+	}
+	s.trouble.set("survey.json", err)
+}

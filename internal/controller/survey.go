@@ -1,0 +1,329 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"tfofleet/internal/dataset"
+	"tfofleet/internal/lease"
+	"tfofleet/internal/measure"
+	"tfofleet/internal/store"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// survey is one that has not ended: its record and its open files.
+type survey struct {
+	rec     store.Survey // as it was started; phase and reason are the store's to tell
+	targets *dataset.Targets
+	writer  *dataset.Writer
+	changed signal
+	ended   chan struct{} // closed when it has
+	probes  sync.Map      // names that survey.json has
+	// putting keeps an older survey.json from replacing a newer one.
+	putting sync.Mutex
+}
+
+func (v *survey) close() {
+	if v.targets != nil {
+		v.targets.Close()
+	}
+}
+
+// start opens a survey's dataset, and makes it where that was left undone.
+func (s *Server) start(ctx context.Context, rec store.Survey) (*survey, error) {
+	s.starting.Lock()
+	defer s.starting.Unlock()
+	if v, ok := s.running(rec.ID); ok {
+		return v, nil
+	}
+	dir := s.cfg.Dataset(rec.ID)
+	v := &survey{rec: rec, ended: make(chan struct{})}
+	var err error
+	if rec.Phase == store.Creating {
+		if err = s.adoptList(dir, rec.List); err != nil {
+			return nil, err
+		}
+		if v.writer, err = s.createDataset(ctx, dir, rec); err != nil {
+			return nil, err
+		}
+		if v.rec, err = s.cfg.Store.SetPhase(ctx, rec.ID, store.Running, ""); err != nil {
+			return nil, err
+		}
+	} else if v.writer, err = dataset.Open(dir); err != nil {
+		return nil, err
+	}
+	if v.targets, err = dataset.OpenTargets(dir); err != nil {
+		return nil, err
+	}
+	if v.targets.Len() != rec.List.Targets || v.targets.ChunkSize() != rec.List.ChunkSize {
+		v.close()
+		return nil, fmt.Errorf("%s holds %d targets in chunks of %d, not the %d in chunks of %d that were frozen",
+			dir, v.targets.Len(), v.targets.ChunkSize(), rec.List.Targets, rec.List.ChunkSize)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.surveys[rec.ID] = v
+	return v, nil
+}
+
+// createDataset writes the first survey.json, or finds the one it wrote before
+// a crash.
+func (s *Server) createDataset(ctx context.Context, dir string, rec store.Survey) (*dataset.Writer, error) {
+	doc, err := s.document(ctx, rec)
+	if err != nil {
+		return nil, err
+	}
+	w, err := dataset.Create(dir, doc)
+	if errors.Is(err, fs.ErrExist) {
+		if had, readErr := dataset.ReadSurvey(dir); readErr == nil && had.ID == rec.ID {
+			return dataset.Open(dir)
+		}
+	}
+	return w, err
+}
+
+// adoptList makes a frozen list part of a dataset.
+func (s *Server) adoptList(dir string, l store.List) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	err := os.Link(filepath.Join(s.listDir(l.ID), targetsFile), filepath.Join(dir, targetsFile))
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return nil // the name becomes durable with survey.json, in the same directory
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// Another file system, or one without links.
+	from, err := dataset.OpenTargets(s.listDir(l.ID))
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	_, err = dataset.WriteTargets(dir, l.ChunkSize, func(yield func(measure.Target, error) bool) {
+		for i := range from.Chunks() {
+			ts, err := from.Chunk(i)
+			if err != nil {
+				yield(measure.Target{}, err)
+				return
+			}
+			for _, t := range ts {
+				if !yield(t, nil) {
+					return
+				}
+			}
+		}
+	})
+	return err
+}
+
+// running is a survey that has not ended.
+func (s *Server) running(id string) (*survey, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, ok := s.surveys[id]
+	return v, ok
+}
+
+// end closes a survey when its last chunk is written.
+func (s *Server) end(ctx context.Context, v *survey) error {
+	rec, err := s.cfg.Store.Survey(ctx, v.rec.ID)
+	if err != nil {
+		return err
+	}
+	phase := store.Done
+	if rec.Cancel {
+		phase = store.Cancelled
+	}
+	// survey.json first: a crash in between is made good at the next start.
+	rec.Phase, rec.Ended = phase, s.cfg.Now()
+	if err := s.putSurvey(ctx, v, rec); err != nil {
+		return err
+	}
+	if _, err := s.cfg.Store.SetPhase(ctx, rec.ID, phase, ""); err != nil {
+		return err
+	}
+	s.forget(v)
+	return nil
+}
+
+// fail ends a survey that cannot go on.
+func (s *Server) fail(v *survey, reason error) {
+	s.log.Error("survey failed", "survey", v.rec.ID, "reason", reason)
+	rec, err := s.cfg.Store.SetPhase(s.ctx, v.rec.ID, store.Failed, reason.Error())
+	if err != nil {
+		s.trouble.failed("dataset", err)
+		return
+	}
+	s.trouble.set("dataset", s.putSurvey(s.ctx, v, rec))
+	s.forget(v)
+}
+
+func (s *Server) forget(v *survey) {
+	s.mu.Lock()
+	_, was := s.surveys[v.rec.ID]
+	delete(s.surveys, v.rec.ID)
+	s.mu.Unlock()
+	if was {
+		close(v.ended)
+		v.close()
+	}
+}
+
+// putSurvey writes survey.json as the store has it now.
+func (s *Server) putSurvey(ctx context.Context, v *survey, rec store.Survey) error {
+	v.putting.Lock()
+	defer v.putting.Unlock()
+	doc, err := s.document(ctx, rec)
+	if err != nil {
+		return err
+	}
+	return v.writer.PutSurvey(doc)
+}
+
+// document is the content of survey.json.
+func (s *Server) document(ctx context.Context, rec store.Survey) (*dataset.Survey, error) {
+	tally, err := s.cfg.Store.Tally(ctx, rec.ID)
+	if err != nil {
+		return nil, err
+	}
+	probes, err := s.cfg.Store.Probes(ctx, rec.ID)
+	if err != nil {
+		return nil, err
+	}
+	spec := rec.Spec
+	doc := &dataset.Survey{
+		ID: rec.ID, Name: rec.Name, Created: rec.Created, Ended: rec.Ended, Reason: rec.Reason,
+		State: map[store.Phase]dataset.State{
+			store.Creating: dataset.StateRunning, store.Running: dataset.StateRunning,
+			store.Done: dataset.StateDone, store.Cancelled: dataset.StateCancelled, store.Failed: dataset.StateFailed,
+		}[rec.Phase],
+		Spec: dataset.Spec{
+			Plan:         measure.Plan(spec.GetPlan()).String(),
+			Family:       familyNames[spec.GetFamily()],
+			Payload:      payloadNames[spec.GetPayload()],
+			PayloadBytes: spec.GetPayloadBytes(),
+			Seed:         spec.GetSeed(),
+			Rate:         spec.GetRate(),
+			Concurrency:  spec.GetConcurrency(),
+			TimeoutUS:    spec.GetTimeout().AsDuration().Microseconds(),
+			HoldUS:       spec.GetHold().AsDuration().Microseconds(),
+			ChunkSize:    rec.List.ChunkSize,
+		},
+		Versions: map[string]string{"controller": s.cfg.Version, "go": runtime.Version()},
+		Counts: dataset.Counts{
+			Planned:     uint64(tally.Total()),
+			Measured:    uint64(tally.Of(lease.Measured)),
+			Refused:     uint64(tally.Of(lease.Refused)),
+			Interrupted: uint64(tally.Of(lease.Interrupted)),
+			Cancelled:   uint64(tally.Of(lease.Cancelled)),
+			Lost:        uint64(tally.Of(lease.Lost)),
+			Pending:     uint64(tally.Of(lease.Unfinished)),
+			Verdicts:    make(map[string]uint64),
+		},
+		Probes: []dataset.Probe{},
+	}
+	for v := range measure.Verdict(lease.MaxVerdict + 1) {
+		if n := tally[lease.Result(lease.Measured, v)]; n != 0 {
+			doc.Counts.Verdicts[v.String()] += uint64(n)
+		}
+	}
+	for _, p := range probes {
+		doc.Probes = append(doc.Probes, dataset.Probe{
+			Name: p.Name, Version: p.Version, Hostname: p.Host.GetHostname(), Kernel: p.Host.GetKernel(), Arch: p.Host.GetArch(),
+			TCPFastOpen: known(p.Host.GetTcpFastopen()), BlackholeTimeoutS: known(p.Host.GetBlackholeTimeoutS()),
+			CanClearCookies: answered(p.Host.GetCanClearCookies()),
+		})
+	}
+	return doc, nil
+}
+
+var (
+	familyNames  = map[pb.Family]string{pb.Family_FAMILY_ANY: "any", pb.Family_FAMILY_IPV4: "4", pb.Family_FAMILY_IPV6: "6"}
+	payloadNames = map[pb.Payload]string{
+		pb.Payload_PAYLOAD_AUTO: "auto", pb.Payload_PAYLOAD_HTTP: "http", pb.Payload_PAYLOAD_TLS: "tls",
+		pb.Payload_PAYLOAD_DNS: "dns", pb.Payload_PAYLOAD_BYTES: "bytes", pb.Payload_PAYLOAD_NONE: "none",
+	}
+)
+
+func known(v int32) *int {
+	if v < 0 {
+		return nil
+	}
+	n := int(v)
+	return &n
+}
+
+func answered(t pb.Tri) *bool {
+	if t != pb.Tri_TRI_YES && t != pb.Tri_TRI_NO {
+		return nil
+	}
+	yes := t == pb.Tri_TRI_YES
+	return &yes
+}
+
+// state is what operators see.
+func (s *Server) state(ctx context.Context, id string) (*pb.SurveyState, error) {
+	rec, err := s.cfg.Store.Survey(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	tally, err := s.cfg.Store.Tally(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	now := s.cfg.Now()
+	if !rec.Ended.IsZero() {
+		now = rec.Ended
+	}
+	st := &pb.SurveyState{
+		Survey: id, Name: rec.Name, Reason: rec.Reason,
+		Phase: map[store.Phase]pb.SurveyPhase{
+			store.Creating: pb.SurveyPhase_SURVEY_PHASE_RUNNING, store.Running: pb.SurveyPhase_SURVEY_PHASE_RUNNING,
+			store.Done: pb.SurveyPhase_SURVEY_PHASE_DONE, store.Cancelled: pb.SurveyPhase_SURVEY_PHASE_CANCELLED,
+			store.Failed: pb.SurveyPhase_SURVEY_PHASE_FAILED,
+		}[rec.Phase],
+		Planned:     uint64(tally.Total()),
+		Measured:    uint64(tally.Of(lease.Measured)),
+		Refused:     uint64(tally.Of(lease.Refused)),
+		Interrupted: uint64(tally.Of(lease.Interrupted)),
+		Cancelled:   uint64(tally.Of(lease.Cancelled)),
+		Lost:        uint64(tally.Of(lease.Lost)),
+		Pending:     uint64(tally.Of(lease.Unfinished)),
+		Created:     timestamppb.New(rec.Created),
+		Elapsed:     durationpb.New(now.Sub(rec.Created)),
+	}
+	for i, n := range tally {
+		if item := lease.Item(i); n > 0 && item.Outcome() != lease.Unfinished && item.Outcome() <= lease.Interrupted {
+			st.Counts = append(st.Counts, &pb.VerdictCount{Outcome: pb.Outcome(item.Outcome()), Verdict: pb.Verdict(item.Verdict()), Count: uint64(n)})
+		}
+	}
+	if rec.Phase < store.Done {
+		st.Stalled = s.trouble.reason()
+	}
+	return st, nil
+}
+
+func (s *Server) notify(id string) {
+	if v, ok := s.running(id); ok {
+		v.changed.notify()
+	}
+}
+
+func (s *Server) notifyAll() {
+	s.work.notify()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range s.surveys {
+		v.changed.notify()
+	}
+}

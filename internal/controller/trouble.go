@@ -1,0 +1,86 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"tfofleet/internal/store"
+)
+
+// trouble is what keeps the controller from storing. While there is any, no
+// work is handed out: its results could not be taken.
+type trouble struct {
+	changed  func()
+	now      func() time.Time
+	mu       sync.Mutex
+	troubles map[string]failure // by what failed
+}
+
+type failure struct {
+	reason string
+	at     time.Time
+}
+
+// troubleLasts is how long a failure counts after it was last seen: longer than
+// probes wait before they try again, and not for ever, for the one that would
+// try again may be gone.
+const troubleLasts = 30 * time.Second
+
+// set notes the outcome of a write of some kind.
+func (t *trouble) set(what string, err error) {
+	if err != nil {
+		t.failed(what, err)
+		return
+	}
+	t.mu.Lock()
+	_, was := t.troubles[what]
+	delete(t.troubles, what)
+	t.mu.Unlock()
+	if was {
+		t.changed()
+	}
+}
+
+// failed notes a failure. That a call was cut short by its caller, or that there
+// is nothing, is none.
+func (t *trouble) failed(what string, err error) {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, store.ErrNotFound) {
+		return
+	}
+	t.mu.Lock()
+	was := t.troubles[what].reason
+	if t.troubles == nil {
+		t.troubles = make(map[string]failure)
+	}
+	t.troubles[what] = failure{err.Error(), t.now()}
+	t.mu.Unlock()
+	if was != err.Error() {
+		t.changed()
+	}
+}
+
+// forget drops failures that were not seen for long.
+func (t *trouble) forget() {
+	t.mu.Lock()
+	n := len(t.troubles)
+	maps.DeleteFunc(t.troubles, func(_ string, f failure) bool { return t.now().Sub(f.at) > troubleLasts })
+	changed := len(t.troubles) != n
+	t.mu.Unlock()
+	if changed {
+		t.changed()
+	}
+}
+
+// reason is empty when there is no trouble.
+func (t *trouble) reason() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, what := range slices.Sorted(maps.Keys(t.troubles)) {
+		return t.troubles[what].reason
+	}
+	return ""
+}
