@@ -13,6 +13,7 @@ import (
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/lab"
 	"tfofleet/internal/measure"
+	"tfofleet/internal/report"
 	"tfofleet/internal/targets"
 )
 
@@ -130,8 +131,8 @@ func (c *comparison) writeJSON(w io.Writer) error {
 	return nil
 }
 
-// writeTable writes one line per path, with a column per family.
-func (c *comparison) writeTable(w io.Writer, color bool) error {
+// writeTable writes one line per path.
+func (c *comparison) writeTable(w io.Writer, o report.Options) error {
 	t := table.NewWriter()
 	style := table.StyleDefault
 	style.Box = table.BoxStyle{PaddingRight: "  "}
@@ -139,36 +140,53 @@ func (c *comparison) writeTable(w io.Writer, color bool) error {
 	style.Format = table.FormatOptions{}
 	t.SetStyle(style)
 	t.SuppressTrailingSpaces()
-	t.AppendHeader(table.Row{"path", "truth", "IPv4", "IPv6", "what happens there"})
+	t.AppendHeader(table.Row{"path", "truth", "verdict", "what happens there"})
+	used := 0
 	var notes []string
-	for i := 0; i < len(c.rows); {
-		first, cells := &c.rows[i], map[int]string{}
-		for ; i < len(c.rows) && c.rows[i].Path == first.Path; i++ {
-			r := &c.rows[i]
-			cells[r.Family] = r.cell(color)
-			if !r.OK && len(r.Conditions) > 0 {
-				notes = append(notes, fmt.Sprintf("%s, %s: %v", r.Path, r.Target, r.Conditions))
+	for _, path := range c.byPath() {
+		first := path[0]
+		truth := strings.Join(append([]string{first.Truth}, first.AlsoTrue...), " or ")
+		used = max(used, len(first.Path)+len(truth)+len(first.Truth)+6)
+		t.AppendRow(table.Row{first.Path, truth, verdicts(path, o.Color), first.Description})
+		for _, r := range path {
+			if !r.OK && r.Verdict != "" {
+				notes = append(notes, fmt.Sprintf("%s, %s: %s instead of %s: %v\n", r.Path, r.Target, r.Verdict, truth, r.Conditions))
 			}
 		}
-		truth := strings.Join(append([]string{first.Truth}, first.AlsoTrue...), " or ")
-		t.AppendRow(table.Row{first.Path, truth, cells[4], cells[6], first.Description})
 	}
-	ok := len(c.rows) - c.differing()
-	_, err := fmt.Fprintf(w, "%s\n\n%d of %d verdicts are true\n", t.Render(), ok, len(c.rows))
-	for _, n := range notes {
-		if err == nil {
-			_, err = fmt.Fprintln(w, n)
-		}
+	if o.Width > 0 {
+		const least = 24 // of prose to a line
+		t.SetColumnConfigs([]table.ColumnConfig{{Number: 4, Hidden: o.Width < used+least, WidthMax: o.Width - used, WidthMaxEnforcer: text.WrapSoft}})
 	}
+	_, err := fmt.Fprintf(w, "%s\n\n%s%d of %d verdicts are true\n", t.Render(), strings.Join(notes, ""), len(c.rows)-c.differing(), len(c.rows))
 	return err
 }
 
-func (t *labTarget) cell(color bool) string {
-	switch {
-	case t.OK:
-		return paint(text.FgGreen, t.Verdict, color)
-	case t.Verdict == "":
-		return paint(text.FgYellow, "not measured", color)
+// verdicts is one word where the families agree.
+func verdicts(path []labTarget, color bool) string {
+	word := func(t labTarget) string {
+		switch {
+		case t.OK:
+			return paint(text.FgGreen, t.Verdict, color)
+		case t.Verdict == "":
+			return paint(text.FgYellow, "not measured", color)
+		}
+		return paint(text.FgRed, t.Verdict+" (!)", color)
 	}
-	return paint(text.FgRed, t.Verdict+" (!)", color)
+	if len(path) == 2 && path[0].Verdict != path[1].Verdict {
+		return fmt.Sprintf("IPv4 %s, IPv6 %s", word(path[0]), word(path[1]))
+	}
+	return word(path[0])
+}
+
+// byPath divides the rows; those of a path are neighbours.
+func (c *comparison) byPath() (paths [][]labTarget) {
+	for i := 0; i < len(c.rows); {
+		n := i + 1
+		for n < len(c.rows) && c.rows[n].Path == c.rows[i].Path {
+			n++
+		}
+		paths, i = append(paths, c.rows[i:n]), n
+	}
+	return paths
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -64,7 +65,7 @@ func (a *app) conduct(ctx context.Context, r *surveyRun, sumUp func() (*report.S
 	p.end(r.state)
 	summary, sumErr := sumUp()
 	if r.lines.Bad > 0 {
-		fmt.Fprintf(a.term, "controller: %s of %s lines were bad and skipped\n", count(uint64(r.lines.Bad)), count(uint64(r.lines.Lines)))
+		fmt.Fprintf(a.term, "controller: %s skipped, of %s\n", counted(uint64(r.lines.Bad), "bad line"), count(uint64(r.lines.Lines)))
 	}
 	if !r.scratch {
 		fmt.Fprintf(a.term, "controller: dataset in %s\n", r.dir)
@@ -109,8 +110,7 @@ func (a *app) begin(ctx context.Context, r *surveyRun) (l *local, err error) {
 		return l, err
 	}
 	if !r.quiet {
-		fmt.Fprintf(a.term, "controller: %s targets from %s (%s double, %s bad lines), seed %d, into %s\n", count(list.GetTargets()), r.name,
-			count(list.GetDuplicates()), count(uint64(r.lines.Bad)), r.spec.GetSeed(), r.dir)
+		r.announce(a.term, list)
 	}
 	created, err := l.control.CreateSurvey(ctx, &pb.CreateSurveyRequest{RequestId: rand.Text(), Name: r.name, TargetsId: list.GetTargetsId(), Spec: r.spec})
 	if err != nil {
@@ -118,6 +118,18 @@ func (a *app) begin(ctx context.Context, r *surveyRun) (l *local, err error) {
 	}
 	r.id = created.GetSurvey()
 	return l, nil
+}
+
+// announce says what is about to be measured.
+func (r *surveyRun) announce(w io.Writer, list *pb.AddTargetsResponse) {
+	line := counted(list.GetTargets(), "target") + " from " + r.name
+	if n := list.GetDuplicates(); n > 0 {
+		line += ", " + counted(n, "duplicate")
+	}
+	if n := uint64(r.lines.Bad); n > 0 {
+		line += ", " + counted(n, "bad line")
+	}
+	fmt.Fprintf(w, "controller: %s, seed %d, into %s\n", line, r.spec.GetSeed(), r.dir)
 }
 
 // uploadOrGiveUp sends the list. An interrupt does not wait for a list that is
@@ -176,7 +188,7 @@ func (r *surveyRun) noTargets() error {
 // be stored.
 func (r *surveyRun) stored(err error) error {
 	if status.Code(err) == codes.ResourceExhausted {
-		return diskFull(r.dir, errors.New(status.Convert(err).Message()))
+		return diskFull(r.dir)
 	}
 	return err
 }
@@ -185,7 +197,7 @@ func (r *surveyRun) stored(err error) error {
 func (a *app) resume(ctx context.Context, r *surveyRun) (*local, error) {
 	s, err := dataset.ReadSurvey(r.dir)
 	if err != nil {
-		return nil, fail(exitNoDataset, reason(err), "give the directory of a survey that was interrupted: it holds survey.json")
+		return nil, fail(exitNoDataset, err, "give the directory of a survey that was interrupted: it holds survey.json")
 	}
 	if !hasState(r.dir) {
 		if s.State == dataset.StateRunning {

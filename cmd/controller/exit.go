@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"syscall"
+
+	"tfofleet/internal/store"
 )
 
 // exitCode is what the process ends with. The values are stable: README.md
@@ -63,15 +65,14 @@ func unreadable(err error, hints ...string) *ending {
 
 // unwritable is the ending for a dataset that cannot be written.
 func unwritable(dir string, err error) *ending {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return diskFull(dir, err)
+	if errors.Is(err, store.ErrFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return diskFull(dir)
 	}
 	return fail(exitCannotWrite, reason(err), "name a directory that can be written with --out DIR")
 }
 
-func diskFull(dir string, err error) *ending {
-	return fail(exitDiskFull, fmt.Errorf("no space left for %s: %w", dir, reason(err)),
-		"make room, or name a directory on another disk with --out DIR")
+func diskFull(dir string) *ending {
+	return fail(exitDiskFull, fmt.Errorf("no space left for %s", dir), "make room, or name a directory on another disk with --out DIR")
 }
 
 // reason drops the system call from an error of a path: people know what they

@@ -28,7 +28,7 @@ func (a *app) exportCommand() *cobra.Command {
 // needDataset refuses a directory that holds no dataset.
 func needDataset(dir string) error {
 	if _, err := dataset.ReadSurvey(dir); err != nil {
-		return fail(exitNoDataset, reason(err), "give the directory that a survey wrote: it holds survey.json")
+		return fail(exitNoDataset, err, "give the directory that a survey wrote: it holds survey.json")
 	}
 	return nil
 }

@@ -111,7 +111,7 @@ func (a *app) surveyLab(ctx context.Context, f *surveyFlags, r *surveyRun, names
 			}
 			fmt.Fprintln(a.stdout)
 		}
-		if err := c.writeTable(a.stdout, report.OptionsFor(a.stdout).Color); err != nil {
+		if err := c.writeTable(a.stdout, report.OptionsFor(a.stdout)); err != nil {
 			return nil, err
 		}
 		return report.Aggregate(r.dir)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"os"
@@ -26,6 +28,7 @@ func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
+		Setup:               func(e *testscript.Env) error { return writeCutList(filepath.Join(e.WorkDir, "cut.gz")) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
 			"left":  left,
@@ -40,6 +43,20 @@ func TestScript(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 	})
+}
+
+// writeCutList writes a compressed list that breaks off after thousands of
+// lines.
+func writeCutList(name string) error {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	for i := range 100_000 {
+		fmt.Fprintf(w, "127.%d.%d.%d:1\n", i>>16&255, i>>8&255, i&255)
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return os.WriteFile(name, b.Bytes()[:b.Len()/2], 0o644)
 }
 
 // namespaces reports whether worlds can be made here, and says so where not.

@@ -14,17 +14,17 @@ import (
 // unfinished is the ending of a survey that has targets left.
 func (r *surveyRun) unfinished(why error) error {
 	again := "go on with: " + r.again + " --resume " + quote(r.dir)
-	left := count(r.state.GetPending())
+	left := counted(r.state.GetPending(), "target") + " not measured"
 	var s *stall
 	switch {
 	case r.scratch && errors.Is(why, context.Canceled):
 		return fail(exitInterrupted, errors.New("interrupted"))
 	case errors.As(why, &s) && s.full():
-		return fail(exitDiskFull, fmt.Errorf("no space left for %s, %s targets are not measured", r.dir, left), "make room, nothing is lost", again)
+		return fail(exitDiskFull, fmt.Errorf("no space left for %s, %s", r.dir, left), "make room, nothing is lost", again)
 	case errors.As(why, &s):
-		return fail(exitCannotWrite, fmt.Errorf("%s cannot be written, %s targets are not measured: %w", r.dir, left, why), again)
+		return fail(exitCannotWrite, fmt.Errorf("%s cannot be written, %s: %w", r.dir, left, why), again)
 	case errors.Is(why, context.Canceled):
-		return fail(exitInterrupted, fmt.Errorf("interrupted, %s targets are not measured", left), again)
+		return fail(exitInterrupted, fmt.Errorf("interrupted, %s", left), again)
 	}
 	return fail(exitFailure, why, again)
 }
@@ -56,7 +56,7 @@ func (r *surveyRun) judge(host tfo.Host, s *report.Summary) error {
 		return fail(exitBlackhole, errors.New("complete, with limits: net.ipv4.tcp_fastopen_blackhole_timeout_sec was set, the kernel may have left out Fast Open by itself"),
 			"for a survey without limits: "+sysctl(r.site.netns, "net.ipv4.tcp_fastopen_blackhole_timeout_sec=0"))
 	case stale > 0:
-		return fail(exitStaleCookies, fmt.Errorf("complete, with limits: %s targets met a cookie of earlier that could not be deleted", count(stale)),
+		return fail(exitStaleCookies, fmt.Errorf("complete, with limits: %s met a cookie of earlier that could not be deleted", counted(stale, "target")),
 			"for a survey without limits give it CAP_NET_ADMIN: run as root")
 	}
 	return nil

@@ -222,6 +222,14 @@ func count(n uint64) string {
 	return s
 }
 
+// counted writes a number of things.
+func counted(n uint64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return count(n) + " " + thing
+}
+
 func rate(perSecond float64) string {
 	if perSecond < 10 {
 		return fmt.Sprintf("%.1f/s", perSecond)
@@ -231,6 +239,9 @@ func rate(perSecond float64) string {
 
 // clock writes a duration as people read it from one.
 func clock(d time.Duration) string {
+	if d < 9950*time.Millisecond {
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
 	s := int64(d.Round(time.Second) / time.Second)
 	switch {
 	case s < 60:

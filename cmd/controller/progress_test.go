@@ -38,7 +38,7 @@ func TestFrameFitsEveryWidth(t *testing.T) {
 
 func TestFrameSaysEverything(t *testing.T) {
 	got := strings.Join(frame(state(1000, 250, measured(pb.Verdict_VERDICT_UNSUPPORTED, 700), measured(pb.Verdict_VERDICT_RESET, 50)), 50, 100, false), "\n")
-	want := "██████████████████████████████░░░░░░░░░░   75%  750/1,000  50/s  1m30s  5s left\nunsupported 700  reset 50"
+	want := "██████████████████████████████░░░░░░░░░░   75%  750/1,000  50/s  1m30s  5.0s left\nunsupported 700  reset 50"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -115,7 +115,7 @@ func TestPaceForgets(t *testing.T) {
 
 func TestClock(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		0: "0s", 499 * time.Millisecond: "0s", 59 * time.Second: "59s", 61 * time.Second: "1m01s",
+		0: "0.0s", 449 * time.Millisecond: "0.4s", 9960 * time.Millisecond: "10s", 59 * time.Second: "59s", 61 * time.Second: "1m01s",
 		59*time.Minute + 59600*time.Millisecond: "1h00m", 25*time.Hour + 3*time.Minute: "25h03m",
 	} {
 		if got := clock(d); got != want {

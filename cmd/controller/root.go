@@ -21,10 +21,11 @@ target. The evidence is kept, as Parquet files.`,
 		Example: `  controller survey --lab                  # an emulated internet: nothing leaves this machine
   controller survey --targets list.txt     # a real list
   controller report tfo-survey-20260131T120000Z`,
-		Args:          noCommand,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		Args:                       noCommand,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SuggestionsMinimumDistance: 2,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
 	}
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)

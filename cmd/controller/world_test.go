@@ -30,7 +30,7 @@ func worldMain(args []string) int {
 	fs.BoolVar(&w.inside, "inside", false, "the namespaces are made already")
 	fs.BoolVar(&w.user, "user", false, "in a user namespace, where the cookie cache can be read and not emptied")
 	fs.BoolVar(&w.down, "down", false, "leave the loopback device down: no route to anything")
-	fs.IntVar(&w.serve, "serve", 0, "port to answer on with TCP Fast Open, on every loopback address")
+	fs.Func("serve", "port to answer on with TCP Fast Open, on every loopback address", func(s string) error { w.serve = append(w.serve, s); return nil })
 	fs.BoolVar(&w.dns, "dns", false, "answer DNS on 127.0.0.1:53: NAME.test is 127.0.0.1, all else does not exist")
 	fs.Func("sysctl", "net.NAME=VALUE to set first", func(s string) error { w.sysctls = append(w.sysctls, s); return nil })
 	if err := fs.Parse(args); err != nil {
@@ -56,8 +56,7 @@ func worldMain(args []string) int {
 
 type world struct {
 	inside, user, down, dns bool
-	serve                   int
-	sysctls, command        []string
+	serve, sysctls, command []string
 }
 
 // enter starts the world again, in new namespaces.
@@ -89,8 +88,8 @@ func (w *world) run() error {
 			return err
 		}
 	}
-	if w.serve != 0 {
-		if err := serveHTTP(w.serve); err != nil {
+	for _, port := range w.serve {
+		if err := serveHTTP(port); err != nil {
 			return err
 		}
 	}
@@ -119,10 +118,10 @@ func accompany(cmd *exec.Cmd) error {
 }
 
 // serveHTTP answers every request with the same few bytes.
-func serveHTTP(port int) error {
+func serveHTTP(port string) error {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
-	l, err := lc.Listen(context.Background(), "tcp4", fmt.Sprintf("0.0.0.0:%d", port))
+	l, err := lc.Listen(context.Background(), "tcp4", "0.0.0.0:"+port)
 	if err != nil {
 		return err
 	}
