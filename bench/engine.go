@@ -24,7 +24,10 @@ func (b *bench) engine(context.Context) error {
 	bare := func(loops int) func() (time.Duration, error) {
 		return func() (time.Duration, error) { return bareRun(b.lab.ClientNetNS(), targets, payload, loops, b.width) }
 	}
-	t, err := b.inTurn(bare(1), bare(2), func() (time.Duration, error) { return b.attempts(targets) })
+	t, err := b.inTurn(bare(1), bare(2), func() (time.Duration, error) {
+		d, _, err := b.attempts(targets, tfo.Config{})
+		return d, err
+	})
 	if err != nil {
 		return err
 	}
@@ -40,11 +43,13 @@ func (b *bench) payload(t netip.AddrPort) measure.Payload {
 }
 
 // attempts makes the ladder's connections through the attempt engine and
-// checks that every one has its evidence.
-func (b *bench) attempts(targets []netip.AddrPort) (time.Duration, error) {
-	e, err := tfo.NewEngine(tfo.Config{Concurrency: b.width, NetNS: tfo.NetNS(b.lab.ClientNetNS())})
+// checks that every one has its evidence, that of the wire included unless it
+// is switched off.
+func (b *bench) attempts(targets []netip.AddrPort, cfg tfo.Config) (time.Duration, tfo.CaptureStats, error) {
+	cfg.Concurrency, cfg.NetNS = b.width, tfo.NetNS(b.lab.ClientNetNS())
+	e, err := tfo.NewEngine(cfg)
 	if err != nil {
-		return 0, err
+		return 0, tfo.CaptureStats{}, err
 	}
 	defer e.Stop()
 	payload := b.payload(targets[0])
@@ -53,7 +58,7 @@ func (b *bench) attempts(targets []netip.AddrPort) (time.Duration, error) {
 	done := make(chan struct{})
 	begin := time.Now()
 	for _, t := range targets {
-		e.Start(&rounds{remote: t, payload: payload, over: func(complete bool) {
+		e.Start(&rounds{remote: t, payload: payload, wire: cfg.Capture != tfo.CaptureOff, over: func(complete bool) {
 			if !complete {
 				bad.Add(1)
 			}
@@ -65,15 +70,16 @@ func (b *bench) attempts(targets []netip.AddrPort) (time.Duration, error) {
 	<-done
 	d := time.Since(begin)
 	if bad.Load() > 0 {
-		return d, fmt.Errorf("%d of %d targets without complete evidence", bad.Load(), len(targets))
+		return d, e.Capture(), fmt.Errorf("%d of %d targets without complete evidence", bad.Load(), len(targets))
 	}
-	return d, nil
+	return d, e.Capture(), nil
 }
 
 // rounds is the sequence of ladderRounds.
 type rounds struct {
 	remote   netip.AddrPort
 	payload  measure.Payload
+	wire     bool // facts from the wire are part of the evidence
 	over     func(complete bool)
 	n        int
 	bad      bool
@@ -84,7 +90,7 @@ func (r *rounds) Remote() netip.AddrPort { return r.remote }
 
 func (r *rounds) Next(last *tfo.Evidence) (tfo.Attempt, bool) {
 	if last != nil {
-		r.bad = r.bad || !complete(last)
+		r.bad = r.bad || !complete(last) || r.wire && !seen(last)
 		r.evidence = append(r.evidence, *last)
 		r.n++
 	}
@@ -101,6 +107,12 @@ func (r *rounds) Next(last *tfo.Evidence) (tfo.Attempt, bool) {
 }
 
 func (r *rounds) Over(bool) { r.over(!r.bad) }
+
+// seen reports whether the wire showed SYN and SYN-ACK, and nothing was lost.
+func seen(ev *tfo.Evidence) bool {
+	w := ev.Wire
+	return w != nil && w.Syns > 0 && w.SynAcks > 0 && !w.Incomplete && w.Acked == ev.SynAcked
+}
 
 // complete reports whether nothing is missing that the kernel had to show.
 func complete(ev *tfo.Evidence) bool {

@@ -70,7 +70,7 @@ func run(ctx context.Context) error {
 	scenarios := []struct {
 		name string
 		run  func(context.Context) error
-	}{{"engine", b.engine}}
+	}{{"engine", b.engine}, {"capture", b.capture}, {"survey", b.survey}}
 	for _, s := range scenarios {
 		if flag.NArg() == 0 || slices.Contains(flag.Args(), s.name) {
 			if err := s.run(ctx); err != nil {
