@@ -15,15 +15,7 @@ const (
 	dnsTTL  = 60
 )
 
-// names answers for the zone lab:
-//
-//	<path>.lab        the first address of a path, A and AAAA
-//	<n>.<path>.lab    its address n, counted from 1
-//	v4only.lab, v6only.lab, empty.lab   names without AAAA, without A, without both
-//	servfail.lab      SERVFAIL
-//	timeout.lab       no answer
-//
-// and NXDOMAIN for everything else.
+// names answers for the zone lab; [Lab.DNS] says what it knows.
 type names struct {
 	paths map[string]*path
 	ipv6  bool

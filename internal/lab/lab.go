@@ -3,9 +3,7 @@ package lab
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -16,7 +14,7 @@ import (
 // [Catalogue].
 type Config struct {
 	Logger hclog.Logger // nil means none
-	Seed   uint64       // of everything random on the paths
+	Seed   uint64       // of everything random on the paths; flows at the same time meet it in any order
 	Paths  []Path       // nil means Catalogue()
 }
 
@@ -45,6 +43,9 @@ type Lab struct {
 //
 // Without the privileges it needs the error is a *[PrivilegeError].
 func New(ctx context.Context, cfg Config) (_ *Lab, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if err := CheckPrivileges(); err != nil {
 		return nil, err
 	}
@@ -54,7 +55,7 @@ func New(ctx context.Context, cfg Config) (_ *Lab, err error) {
 	if cfg.Paths == nil {
 		cfg.Paths = Catalogue()
 	}
-	l := &Lab{log: cfg.Logger, ipv6: haveIPv6(), byName: map[string]*path{}}
+	l := &Lab{log: cfg.Logger.Named("lab"), ipv6: haveIPv6(), byName: map[string]*path{}}
 	if removed, err := Sweep(); err != nil {
 		l.log.Warn("could not remove everything that dead labs left", "error", err)
 	} else if len(removed) > 0 {
@@ -84,93 +85,6 @@ func New(ctx context.Context, cfg Config) (_ *Lab, err error) {
 	ctx, l.cancel = context.WithCancel(ctx)
 	context.AfterFunc(ctx, func() { _ = l.Close() })
 	return l, nil
-}
-
-func haveIPv6() bool {
-	_, err := os.Stat("/proc/sys/net/ipv6")
-	return err == nil
-}
-
-// wire makes the namespaces and the links.
-func (l *Lab) wire() (err error) {
-	for _, n := range []struct {
-		ns   **namespace
-		role string
-	}{{&l.client, "client"}, {&l.path, "path"}, {&l.server, "servers"}} {
-		if *n.ns, err = newNamespace(l.lock.name + "-" + n.role); err != nil {
-			return err
-		}
-		if err := linkUp(*n.ns, "lo"); err != nil {
-			return err
-		}
-	}
-	// The kernel of the path namespace takes no part: no address, nothing to
-	// send. Set before its links exist, so that they start that way.
-	if l.ipv6 {
-		if err := l.path.do(func() error { return setSysctl("ipv6/conf/default/disable_ipv6", "1") }); err != nil {
-			return err
-		}
-	}
-	if err := l.server.do(serverSysctls); err != nil {
-		return err
-	}
-	// The neighbours' addresses are those of the far ends: the box changes
-	// nothing below IP, and the kernel of the path namespace takes no frame
-	// for its own.
-	if err := veth(l.client, boxLink.name, boxLink.clientMAC, l.path, "client", mac{0x02, 'T', 'F', 'O', 0, 3}); err != nil {
-		return err
-	}
-	if err := veth(l.server, boxLink.name, boxLink.serversMAC, l.path, "servers", mac{0x02, 'T', 'F', 'O', 0, 4}); err != nil {
-		return err
-	}
-	if err := veth(l.client, directLink.name, directLink.clientMAC, l.server, directLink.name, directLink.serversMAC); err != nil {
-		return err
-	}
-	for _, e := range []struct {
-		ns   *namespace
-		name string
-	}{{l.client, boxLink.name}, {l.server, boxLink.name}, {l.path, "client"}, {l.path, "servers"}} {
-		if err := e.ns.do(func() error { return offloadsOff(e.name) }); err != nil {
-			return err
-		}
-	}
-	for _, k := range []struct {
-		link
-		paths, back, local []netip.Prefix
-	}{
-		{boxLink, []netip.Prefix{pathPrefix4, pathPrefix6}, []netip.Prefix{poolPrefix4, poolPrefix6}, []netip.Prefix{pathPrefix4, pathPrefix6}},
-		{directLink, []netip.Prefix{directPrefix4, directPrefix6}, nil, []netip.Prefix{directPrefix4, directPrefix6}},
-	} {
-		client := ends{ns: l.client, link: k.name, addrs: []netip.Prefix{k.client4, k.client6}, peerMAC: k.serversMAC,
-			peers: []netip.Addr{k.servers4.Addr(), k.servers6.Addr()}, via: k.paths, ipv6: l.ipv6}
-		server := ends{ns: l.server, link: k.name, addrs: []netip.Prefix{k.servers4, k.servers6}, peerMAC: k.clientMAC,
-			peers: []netip.Addr{k.client4.Addr(), k.client6.Addr()}, via: k.back, local: k.local, ipv6: l.ipv6}
-		if k.name == directLink.name {
-			server.addrs = append(server.addrs, netip.PrefixFrom(dnsAddr4, 32), netip.PrefixFrom(dnsAddr6, 128))
-			client.peers = append(client.peers, dnsAddr4, dnsAddr6)
-		}
-		if err := errors.Join(client.setUp(), server.setUp()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// serverSysctls runs inside the servers namespace.
-func serverSysctls() error {
-	for _, s := range [][2]string{
-		{"core/somaxconn", fmt.Sprint(backlog)},
-		{"ipv4/tcp_max_syn_backlog", fmt.Sprint(backlog)},
-		{"ipv4/tcp_fastopen", "3"},
-		// The table of metrics is one for the whole machine (net/ipv4/tcp_metrics.c);
-		// servers have no use for it.
-		{"ipv4/tcp_no_metrics_save", "1"},
-	} {
-		if err := setSysctl(s[0], s[1]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // start opens the servers and lets the box run.
@@ -266,7 +180,15 @@ func (l *Lab) ClientNetNS() string { return filepath.Join(netnsDir, l.lock.name+
 func (l *Lab) ServersNetNS() string { return filepath.Join(netnsDir, l.lock.name+"-servers") }
 
 // DNS lists the addresses of the lab's resolver, UDP and TCP, reached without
-// the box from the client's namespace. See names for what it knows.
+// the box from the client's namespace. It knows
+//
+//	<path>.lab        the first address of a path, A and AAAA
+//	<n>.<path>.lab    its address n, counted from 1
+//	v4only.lab, v6only.lab, empty.lab   names without AAAA, without A, without both
+//	servfail.lab      SERVFAIL
+//	timeout.lab       no answer at all
+//
+// and says NXDOMAIN to everything else.
 func (l *Lab) DNS() []netip.AddrPort {
 	as := []netip.AddrPort{netip.AddrPortFrom(dnsAddr4, dnsPort)}
 	if l.ipv6 {

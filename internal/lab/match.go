@@ -66,8 +66,8 @@ func Chance(p float64) Match {
 	return Match{fmt.Sprintf("chance %g", p), func(q *passage) bool { return q.box.rand.Float64() < p }}
 }
 
-// Alternate matches the flows 1, 3, 5, ... to a server address of those that
-// reach this rule, each flow as a whole.
+// Alternate matches the flows 1, 3, 5, ... to a server address of those whose
+// first SYN reaches this rule, each as a whole. It keeps that in the mark.
 func Alternate(m Mark) Match {
 	return Match{"every other flow", func(p *passage) bool {
 		if p.opening && p.flow.marks&m == 0 {

@@ -42,6 +42,32 @@ const defaultHosts = 250
 // Is reports whether a verdict is true of the path.
 func (p *Path) Is(v measure.Verdict) bool { return slices.Contains(p.Truth, v) }
 
+// path is a [Path] in place.
+type path struct {
+	Path
+	block   int      // the first of its blocks
+	servers []uint16 // the port each of Path.Servers listens on
+	nat     uint32   // outside addresses handed out
+	pathCounters
+}
+
+// holds reports whether address n of the path exists.
+func (p *path) holds(n int) bool { return n >= 1 && n <= p.Hosts }
+
+func (p *path) nextOutside(v6 bool) addrKey {
+	p.nat++
+	return poolAddr(int(p.nat%poolSize), v6)
+}
+
+// serverPort translates a port as clients see it to the listener behind it.
+// Ports other than the path's own lead to whatever listens there.
+func (p *path) serverPort(server uint8, port uint16) uint16 {
+	if port == p.Port {
+		return p.servers[server]
+	}
+	return port
+}
+
 // addrs returns address n of the path, the invalid address for a family it
 // does not have.
 func (p *path) addrs(n int, ipv6 bool) (v4, v6 netip.Addr) {

@@ -115,11 +115,11 @@ func TestSweep(t *testing.T) {
 	labtest.Need(t)
 	dead, alive := childCommand("lab"), childCommand("lab")
 	deadName, aliveName := startChild(t, dead), startChild(t, alive)
+	if got := namespacesOf(deadName); len(got) != 3 {
+		t.Fatalf("namespaces %v, want 3", got)
+	}
 	_ = dead.Process.Kill()
 	_ = dead.Wait()
-	if got := namespacesOf(deadName); len(got) != 3 {
-		t.Fatalf("the killed lab left %v, want 3 namespaces", got)
-	}
 	removed, err := lab.Sweep()
 	if err != nil {
 		t.Error(err)
@@ -206,17 +206,13 @@ func TestEnd(t *testing.T) {
 	}
 }
 
-// TestContextDone: a context that is over before the lab was built.
+// TestContextDone: a context that is over before builds nothing.
 func TestContextDone(t *testing.T) {
 	labtest.Need(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	l, err := lab.New(ctx, lab.Config{Paths: []lab.Path{}})
-	if err != nil {
-		return
-	}
-	if err := l.Close(); err != nil || len(namespacesOf(l.Name())) > 0 {
-		t.Errorf("%v, left %v", err, namespacesOf(l.Name()))
+	if _, err := lab.New(ctx, lab.Config{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -275,30 +271,25 @@ func hostState(t *testing.T) (h host) {
 // runs, and after it.
 func TestHostUntouched(t *testing.T) {
 	labtest.Need(t)
-	before := hostState(t)
-	l, err := lab.New(t.Context(), lab.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, _ := l.Target("clean")
-	dial(t, l, addrs(p), []bool{true, true}, request)
-	during := hostState(t)
-	if err := l.Close(); err != nil {
-		t.Error(err)
-	}
-	after := hostState(t)
-	// A few values move by themselves; they move without a lab too.
-	for path := range before.Sysctls {
-		if strings.HasSuffix(path, "_count") || strings.HasSuffix(path, "/rt6_stats") {
-			delete(before.Sysctls, path)
-			delete(during.Sysctls, path)
-			delete(after.Sysctls, path)
+	// Something else on the machine may change at the same time, such as a
+	// counter among the sysctls; what a lab changes, it changes every time.
+	var diff string
+	for range 3 {
+		before := hostState(t)
+		l, err := lab.New(t.Context(), lab.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, _ := l.Target("clean")
+		dial(t, l, addrs(p), []bool{true, true}, request)
+		during := hostState(t)
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		after := hostState(t)
+		if diff = cmp.Diff(before, during) + cmp.Diff(before, after); diff == "" {
+			return
 		}
 	}
-	if d := cmp.Diff(before, during); d != "" {
-		t.Errorf("a running lab changed the host (-before +during):\n%s", d)
-	}
-	if d := cmp.Diff(before, after); d != "" {
-		t.Errorf("a lab left something on the host (-before +after):\n%s", d)
-	}
+	t.Errorf("a lab changed the host (-before +during or after):\n%s", diff)
 }

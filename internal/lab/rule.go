@@ -37,19 +37,3 @@ func (r Rule) String() string {
 	}
 	return s + r.Do.text
 }
-
-// passage is one frame on its way through the box, with all that is known
-// about it.
-type passage struct {
-	frame
-	box  *box
-	dir  Dir
-	path *path
-	host *host // the server address of the path
-	flow *flow
-	// opening: this frame is the first SYN of its flow, which is not yet bound
-	// to a server or an outside address.
-	opening bool
-	lost    bool  // do not forward it
-	delay   int64 // ns to hold it back
-}
