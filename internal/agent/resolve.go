@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"tfofleet/internal/measure"
@@ -69,8 +70,12 @@ func (r *resolver) only(ctx context.Context, name, network, other string) (netip
 }
 
 func (r *resolver) ask(ctx context.Context, name, network string) (netip.Addr, measure.Condition) {
-	// The final dot keeps the search list of resolv.conf out.
-	addrs, err := r.LookupNetIP(ctx, network, name+".")
+	// The final dot keeps the search list of resolv.conf out. A name of one
+	// label goes without: with it, localhost is not found in /etc/hosts.
+	if strings.Contains(name, ".") {
+		name += "."
+	}
+	addrs, err := r.LookupNetIP(ctx, network, name)
 	var failure *net.DNSError
 	switch {
 	case err == nil && len(addrs) > 0:

@@ -45,17 +45,11 @@ func (a *Agent) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	send := func(m *pb.SessionRequest) error {
-		err := stream.Send(m)
-		if errors.Is(err, io.EOF) {
-			_, err = stream.Recv() // has the reason
-		}
-		return err
-	}
-	if err := send(&pb.SessionRequest{Message: &pb.SessionRequest_Hello{Hello: &pb.Hello{
+	hello := &pb.SessionRequest{Message: &pb.SessionRequest_Hello{Hello: &pb.Hello{
 		Probe: a.cfg.Name, Instance: a.instance, Version: a.cfg.Version, Host: a.cfg.Host,
 		ProtocolMin: protocol, ProtocolMax: protocol, Held: a.held(),
-	}}}); err != nil {
+	}}}
+	if err := stream.Send(hello); err != nil && !errors.Is(err, io.EOF) { // of EOF, Recv has the reason
 		return err
 	}
 	first, err := stream.Recv()
@@ -74,7 +68,10 @@ func (a *Agent) session(ctx context.Context) error {
 	var leases atomic.Uint64
 	said := make(chan *pb.SessionRequest)
 	heard := make(chan error, 1)
+	over := make(chan struct{})
+	defer func() { stop(); <-over }() // no lease of this session is accepted during the next
 	go func() {
+		defer close(over)
 		for {
 			m, err := stream.Recv()
 			if err != nil {
@@ -116,7 +113,7 @@ func (a *Agent) session(ctx context.Context) error {
 			beat.Reset(jitter(interval))
 			m = &pb.SessionRequest{Message: &pb.SessionRequest_Heartbeat{Heartbeat: &pb.Heartbeat{Held: a.held()}}}
 		}
-		if err := send(m); err != nil {
+		if err := stream.Send(m); err != nil && !errors.Is(err, io.EOF) { // of EOF, Recv has the reason
 			return err
 		}
 	}

@@ -201,8 +201,12 @@ func (s *Server) allWritten(ctx context.Context, id string) (bool, error) {
 
 // Settle puts all that was measured into the datasets: chunks that are partly
 // measured are divided, and what there is of them is written. The rest stays
-// pending. Call it when no probe is connected, and before Close.
+// pending. It ends all sessions first, and takes it that none of these
+// processes comes back: call it when the probes have stopped, before Close.
 func (s *Server) Settle(ctx context.Context) error {
+	if err := s.dismiss(ctx); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	surveys := slices.Collect(maps.Values(s.surveys))
 	s.mu.Unlock()
@@ -230,6 +234,36 @@ func (s *Server) Settle(ctx context.Context) error {
 		}
 		if err := s.putSurvey(ctx, v, rec); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// dismiss ends all sessions, and the leases that their probes still have.
+func (s *Server) dismiss(ctx context.Context) error {
+	s.mu.Lock()
+	gone := slices.Collect(maps.Values(s.sessions))
+	names := maps.Clone(s.names)
+	s.mu.Unlock()
+	for _, p := range gone {
+		p.stop()
+		select {
+		case <-p.over:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	for name := range names {
+		chunks, err := s.cfg.Store.HeldBy(ctx, name)
+		if err != nil {
+			return err
+		}
+		for _, c := range chunks {
+			c, effects, err := s.cfg.Store.Apply(ctx, c.Key, lease.Forgotten{Probe: name}, nil)
+			if err != nil {
+				return err
+			}
+			s.carryOut(c, effects)
 		}
 	}
 	return nil

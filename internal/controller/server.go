@@ -56,6 +56,7 @@ type Server struct {
 	mu       sync.Mutex
 	surveys  map[string]*survey // that have not ended
 	sessions map[string]*session
+	names    map[string]bool // of probes that were connected
 	freeze   lease.Freeze
 }
 
@@ -67,7 +68,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger.Named("controller"), surveys: make(map[string]*survey), sessions: make(map[string]*session)}
+	s := &Server{cfg: cfg, log: cfg.Logger.Named("controller"), surveys: make(map[string]*survey), sessions: make(map[string]*session), names: make(map[string]bool)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.freeze.TTL = cfg.TTL
 	s.freeze.Start(cfg.Now())

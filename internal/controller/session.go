@@ -96,7 +96,7 @@ func (s *Server) join(ctx context.Context, p *session) error {
 		s.mu.Lock()
 		old, ok := s.sessions[p.probe]
 		if !ok {
-			s.sessions[p.probe] = p
+			s.sessions[p.probe], s.names[p.probe] = p, true
 			s.freeze.Connected()
 			s.mu.Unlock()
 			return nil

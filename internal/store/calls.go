@@ -22,27 +22,25 @@ func (s *SQLite) PutList(ctx context.Context, l List) error {
 }
 
 // List implements Store.
-func (s *SQLite) List(ctx context.Context, id string) (l List, err error) {
-	err = s.call(ctx, func(t *tx) error {
-		l = List{ID: id}
+func (s *SQLite) List(ctx context.Context, id string) (List, error) {
+	return ask(ctx, s, func(t *tx) (List, error) {
+		l := List{ID: id}
 		if !t.get(`SELECT targets, chunk_size FROM list WHERE id = ?`, []any{id}, &l.Targets, &l.ChunkSize) {
-			return fmt.Errorf("target list %s: %w", id, ErrNotFound)
+			return l, fmt.Errorf("target list %s: %w", id, ErrNotFound)
 		}
-		return nil
+		return l, nil
 	})
-	return l, err
 }
 
 // CreateSurvey implements Store.
-func (s *SQLite) CreateSurvey(ctx context.Context, v Survey) (created Survey, err error) {
+func (s *SQLite) CreateSurvey(ctx context.Context, v Survey) (Survey, error) {
 	spec, err := proto.Marshal(v.Spec)
 	if err != nil {
 		return Survey{}, err
 	}
-	err = s.call(ctx, func(t *tx) (err error) {
+	return ask(ctx, s, func(t *tx) (Survey, error) {
 		if found := t.surveys(`request = ?`, v.Request); len(found) > 0 {
-			created = found[0]
-			return nil
+			return found[0], nil
 		}
 		t.exec(`INSERT INTO survey (id, request, name, list, spec, phase, created) VALUES (?, ?, ?, ?, ?, ?, ?)`,
 			v.ID, v.Request, v.Name, v.List.ID, spec, Creating, v.Created.UnixNano())
@@ -52,40 +50,28 @@ func (s *SQLite) CreateSurvey(ctx context.Context, v Survey) (created Survey, er
 			v.List.Chunks(), v.ID, v.List.ChunkSize, int64(v.List.Targets), lease.Pending)
 		t.delta(v.ID)[0] += int64(v.List.Targets)
 		t.flush()
-		created, err = t.survey(`id = ?`, v.ID)
-		return err
+		return t.survey(`id = ?`, v.ID)
 	})
-	return created, err
 }
 
 // Survey implements Store.
-func (s *SQLite) Survey(ctx context.Context, id string) (v Survey, err error) {
-	err = s.call(ctx, func(t *tx) (err error) {
-		v, err = t.survey(`id = ?`, id)
-		return err
-	})
-	return v, err
+func (s *SQLite) Survey(ctx context.Context, id string) (Survey, error) {
+	return ask(ctx, s, func(t *tx) (Survey, error) { return t.survey(`id = ?`, id) })
 }
 
 // Surveys implements Store.
-func (s *SQLite) Surveys(ctx context.Context) (vs []Survey, err error) {
-	err = s.call(ctx, func(t *tx) error {
-		vs = t.surveys(`phase < ?`, Done)
-		return nil
-	})
-	return vs, err
+func (s *SQLite) Surveys(ctx context.Context) ([]Survey, error) {
+	return ask(ctx, s, func(t *tx) ([]Survey, error) { return t.surveys(`phase < ?`, Done), nil })
 }
 
 // SetPhase implements Store.
-func (s *SQLite) SetPhase(ctx context.Context, id string, p Phase, reason string) (v Survey, err error) {
-	err = s.call(ctx, func(t *tx) (err error) {
+func (s *SQLite) SetPhase(ctx context.Context, id string, p Phase, reason string) (Survey, error) {
+	return ask(ctx, s, func(t *tx) (Survey, error) {
 		ended := nanos(t.now)
 		ended.Valid = p >= Done
 		t.exec(`UPDATE survey SET phase = ?, reason = iif(? = '', reason, ?), ended = ? WHERE id = ? AND phase < ?`, p, reason, reason, ended, id, Done)
-		v, err = t.survey(`id = ?`, id)
-		return err
+		return t.survey(`id = ?`, id)
 	})
-	return v, err
 }
 
 // CancelSurvey implements Store.
@@ -99,19 +85,17 @@ func (s *SQLite) CancelSurvey(ctx context.Context, id string) error {
 }
 
 // Tally implements Store.
-func (s *SQLite) Tally(ctx context.Context, id string) (tally lease.Tally, err error) {
-	err = s.call(ctx, func(t *tx) error {
+func (s *SQLite) Tally(ctx context.Context, id string) (lease.Tally, error) {
+	return ask(ctx, s, func(t *tx) (tally lease.Tally, err error) {
 		t.flush()
-		tally = lease.Tally{}
 		t.each(`SELECT item, n FROM tally WHERE survey = ?`, []any{id}, func(scan func(...any)) {
 			var item uint8
 			var n int64
 			scan(&item, &n)
 			tally[item] = n
 		})
-		return nil
+		return tally, nil
 	})
-	return tally, err
 }
 
 // PutProbe implements Store.
@@ -128,9 +112,8 @@ func (s *SQLite) PutProbe(ctx context.Context, p Probe) error {
 }
 
 // Probes implements Store.
-func (s *SQLite) Probes(ctx context.Context, survey string) (ps []Probe, err error) {
-	err = s.call(ctx, func(t *tx) error {
-		ps = nil
+func (s *SQLite) Probes(ctx context.Context, survey string) ([]Probe, error) {
+	return ask(ctx, s, func(t *tx) (ps []Probe, err error) {
 		t.each(`SELECT name, version, host FROM probe JOIN survey_probe ON probe = name WHERE survey = ? ORDER BY name`, []any{survey}, func(scan func(...any)) {
 			p := Probe{Host: new(pb.Host)}
 			var host []byte
@@ -140,42 +123,42 @@ func (s *SQLite) Probes(ctx context.Context, survey string) (ps []Probe, err err
 			}
 			ps = append(ps, p)
 		})
-		return nil
+		return ps, nil
 	})
-	return ps, err
 }
 
 // Claim implements Store.
-func (s *SQLite) Claim(ctx context.Context, probe, instance string) (c Chunk, err error) {
-	err = s.call(ctx, func(t *tx) error {
+func (s *SQLite) Claim(ctx context.Context, probe, instance string) (Chunk, error) {
+	return ask(ctx, s, func(t *tx) (Chunk, error) {
 		t.flush()
 		var k Key
 		if !t.get(`SELECT survey, chunk FROM chunk JOIN survey ON survey.id = survey
 			WHERE chunk.phase = 1 AND survey.phase = 2 AND cancel = 0 ORDER BY created, survey.id, chunk LIMIT 1`, nil, &k.Survey, &k.Chunk) {
-			return ErrNotFound
+			return Chunk{}, ErrNotFound
 		}
 		r, _, err := t.apply(k, lease.Offer{Probe: probe, Instance: instance}, nil)
 		if err != nil {
-			return err
+			return Chunk{}, err
 		}
 		t.exec(`INSERT INTO survey_probe (survey, probe) VALUES (?, ?) ON CONFLICT DO NOTHING`, k.Survey, probe)
-		c = r.Chunk
-		return nil
+		return r.Chunk, nil
 	})
-	return c, err
 }
 
 // Apply implements Store.
-func (s *SQLite) Apply(ctx context.Context, k Key, e lease.Event, b *Batch) (c Chunk, effects []lease.Effect, err error) {
-	err = s.call(ctx, func(t *tx) error {
-		r, f, err := t.apply(k, e, b)
+func (s *SQLite) Apply(ctx context.Context, k Key, e lease.Event, b *Batch) (Chunk, []lease.Effect, error) {
+	type applied struct {
+		c       Chunk
+		effects []lease.Effect
+	}
+	a, err := ask(ctx, s, func(t *tx) (applied, error) {
+		r, effects, err := t.apply(k, e, b)
 		if err != nil {
-			return err
+			return applied{}, err
 		}
-		c, effects = r.Chunk, f
-		return nil
+		return applied{r.Chunk, effects}, nil
 	})
-	return c, effects, err
+	return a.c, a.effects, err
 }
 
 func (t *tx) apply(k Key, e lease.Event, b *Batch) (*row, []lease.Effect, error) {
@@ -220,75 +203,65 @@ func (t *tx) keep(r *row, b *Batch, late int) {
 }
 
 // Due implements Store.
-func (s *SQLite) Due(ctx context.Context) (keys []Key, err error) {
-	err = s.call(ctx, func(t *tx) error {
-		keys = t.keys(`deadline <= ?`, t.now.UnixNano())
-		return nil
-	})
-	return keys, err
+func (s *SQLite) Due(ctx context.Context) ([]Key, error) {
+	return ask(ctx, s, func(t *tx) ([]Key, error) { return t.keys(`deadline <= ?`, t.now.UnixNano()), nil })
 }
 
 // HeldBy implements Store.
-func (s *SQLite) HeldBy(ctx context.Context, probe string) (chunks []Chunk, err error) {
-	err = s.call(ctx, func(t *tx) error {
-		chunks = nil
+func (s *SQLite) HeldBy(ctx context.Context, probe string) ([]Chunk, error) {
+	return ask(ctx, s, func(t *tx) (chunks []Chunk, err error) {
 		for _, k := range t.keys(`holder = ?`, probe) {
 			r, err := t.chunk(k)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			chunks = append(chunks, r.Chunk)
 		}
-		return nil
+		return chunks, nil
 	})
-	return chunks, err
 }
 
 // Open implements Store.
-func (s *SQLite) Open(ctx context.Context, survey string) (keys []Key, err error) {
-	err = s.call(ctx, func(t *tx) error {
-		keys = t.keys(`survey = ? AND phase < ?`, survey, lease.Done)
-		return nil
-	})
-	return keys, err
+func (s *SQLite) Open(ctx context.Context, survey string) ([]Key, error) {
+	return ask(ctx, s, func(t *tx) ([]Key, error) { return t.keys(`survey = ? AND phase < ?`, survey, lease.Done), nil })
 }
 
 // Unwritten implements Store.
-func (s *SQLite) Unwritten(ctx context.Context) (keys []Key, err error) {
-	err = s.call(ctx, func(t *tx) error {
-		keys = t.keys(`written = 0 AND phase >= ?`, lease.Done)
-		return nil
-	})
-	return keys, err
+func (s *SQLite) Unwritten(ctx context.Context) ([]Key, error) {
+	return ask(ctx, s, func(t *tx) ([]Key, error) { return t.keys(`written = 0 AND phase >= ?`, lease.Done), nil })
 }
 
 // Batches implements Store.
-func (s *SQLite) Batches(ctx context.Context, k Key) (c Chunk, bs []Batch, err error) {
-	err = s.call(ctx, func(t *tx) error {
+func (s *SQLite) Batches(ctx context.Context, k Key) (Chunk, []Batch, error) {
+	type kept struct {
+		c  Chunk
+		bs []Batch
+	}
+	all, err := ask(ctx, s, func(t *tx) (kept, error) {
 		r, err := t.chunk(k)
 		if err != nil {
-			return err
+			return kept{}, err
 		}
-		c, bs = r.Chunk, nil
+		var bs []Batch
 		t.each(`SELECT epoch, sequence, probe, late, body FROM batch WHERE chunk = ? AND late < 2 ORDER BY id`, []any{r.id}, func(scan func(...any)) {
 			var b Batch
 			scan(&b.Epoch, &b.Sequence, &b.Probe, &b.Late, &b.Body)
 			bs = append(bs, b)
 		})
-		return nil
+		return kept{r.Chunk, bs}, nil
 	})
-	return c, bs, err
+	return all.c, all.bs, err
 }
 
 // Written implements Store.
 func (s *SQLite) Written(ctx context.Context, k Key, items []lease.Item) (last bool, err error) {
-	err = s.call(ctx, func(t *tx) error {
+	return ask(ctx, s, func(t *tx) (bool, error) {
 		r, err := t.chunk(k)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if !r.Phase.Over() || len(items) != len(r.Items) {
-			return fmt.Errorf("survey %s chunk %d is %v with %d targets: not to be written with %d", k.Survey, k.Chunk, r.Phase, len(r.Items), len(items))
+			return false, fmt.Errorf("survey %s chunk %d is %v with %d targets: not to be written with %d", k.Survey, k.Chunk, r.Phase, len(r.Items), len(items))
 		}
 		if !r.written {
 			next := r.State
@@ -299,10 +272,8 @@ func (s *SQLite) Written(ctx context.Context, k Key, items []lease.Item) (last b
 		}
 		t.flush()
 		var one int
-		last = !t.get(`SELECT 1 FROM chunk WHERE survey = ? AND written = 0 LIMIT 1`, []any{k.Survey}, &one)
-		return nil
+		return !t.get(`SELECT 1 FROM chunk WHERE survey = ? AND written = 0 LIMIT 1`, []any{k.Survey}, &one), nil
 	})
-	return last, err
 }
 
 // Settle implements Store.

@@ -109,23 +109,36 @@ func (s *SQLite) Close() error {
 
 var errClosed = errors.New("store: closed")
 
-// call runs do in a transaction and returns after it is durable. Do may run
-// more than once; the last run counts.
-func (s *SQLite) call(ctx context.Context, do func(*tx) error) error {
-	r := &request{do, make(chan error, 1)}
+// ask runs do in a transaction and returns its answer after it is durable. Do
+// may run more than once; the last run counts.
+func ask[T any](ctx context.Context, s *SQLite, do func(*tx) (T, error)) (T, error) {
+	var answer, none T
+	r := &request{
+		do: func(t *tx) (err error) {
+			answer, err = do(t)
+			return err
+		},
+		done: make(chan error, 1),
+	}
 	select {
 	case s.requests <- r:
 	case <-ctx.Done():
-		return ctx.Err()
+		return none, ctx.Err()
 	case <-s.closing:
-		return errClosed
+		return none, errClosed
 	}
 	select {
 	case err := <-r.done:
-		return err
+		return answer, err
 	case <-ctx.Done():
-		return ctx.Err()
+		return none, ctx.Err() // answer may still be written to
 	}
+}
+
+// call is ask for what has no answer.
+func (s *SQLite) call(ctx context.Context, do func(*tx) error) error {
+	_, err := ask(ctx, s, func(t *tx) (struct{}, error) { return struct{}{}, do(t) })
+	return err
 }
 
 func (s *SQLite) run() {

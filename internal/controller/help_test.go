@@ -1,0 +1,52 @@
+package controller_test
+
+import (
+	"database/sql"
+	"math"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	_ "modernc.org/sqlite"
+)
+
+type addrPort = netip.AddrPort
+
+var (
+	addrPortFrom = netip.AddrPortFrom
+	nan          = math.NaN()
+	negative     = durationpb.New(-time.Second)
+)
+
+// rawDB opens the state of a controller that is not running.
+func rawDB(t *testing.T, dir string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(dir, "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+func lists(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(dir, "lists"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// orphan is what a crash leaves of an upload.
+func orphan(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(dir, "lists", "orphan", "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
