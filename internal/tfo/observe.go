@@ -1,6 +1,9 @@
 package tfo
 
-import "net/netip"
+import (
+	"bytes"
+	"net/netip"
+)
 
 // wireWindow is how far from the expected sequence number one may lie and still
 // belong to the attempt: more than any receive window in use, and little enough
@@ -12,7 +15,7 @@ const wireWindow = 1 << 24
 func (w *Wire) sawSYN(p *packet) {
 	w.Syns++
 	if w.Syns == 1 {
-		w.Syn = p.segmentFacts()
+		w.Syn = p.kept()
 		return
 	}
 	o := DecodeTCPOptions(p.options)
@@ -65,7 +68,7 @@ func (w *Wire) sawAnswer(p *packet) bool {
 	w.OverAcked = w.OverAcked || over
 	w.SynAcks++
 	if w.SynAcks == 1 || !over && !w.taken() {
-		w.SynAck, w.Acked, w.AfterSyns = p.segmentFacts(), int(acked), w.Syns
+		w.SynAck, w.Acked, w.AfterSyns = p.kept(), int(acked), w.Syns
 	}
 	return true
 }
@@ -73,21 +76,7 @@ func (w *Wire) sawAnswer(p *packet) bool {
 // taken reports whether a SYN-ACK came that the kernel could take.
 func (w *Wire) taken() bool { return w.SynAcks > 0 && w.Acked <= w.Syn.Payload }
 
-// segmentFacts keeps no reference to the packet.
-func (p *packet) segmentFacts() Segment {
-	o := DecodeTCPOptions(p.options)
-	s := Segment{
-		Seq: p.seq, TTL: p.ttl, Payload: p.payload,
-		OptionKind: o.FastOpenKind,
-		BothKinds:  o.TFO.Count > 0 && o.Exp.Count > 0,
-		Repeated:   o.TFO.Count > 1 || o.Exp.Count > 1,
-		Control:    o.Control,
-		Malformed:  o.Malformed,
-		MSS:        o.MSS, WindowScale: o.WindowScale, SACKPermitted: o.SACKPermitted,
-		Timestamps: o.Timestamps, TSVal: o.TSVal, TSEcr: o.TSEcr,
-	}
-	if c := o.FastOpen().Cookie; len(c) > 0 {
-		s.Cookie = append([]byte(nil), c...)
-	}
-	return s
+// kept is the segment for the evidence; it keeps no reference to the packet.
+func (p *packet) kept() Segment {
+	return makeSegment(bytes.Clone(p.header), p.ttl, p.payload)
 }

@@ -23,12 +23,13 @@ type wireTest struct {
 }
 
 func syn(options []byte, payload int) packet {
-	return packet{seq: isn, flags: flagSYN, ttl: 64, options: options, payload: payload}
+	return packet{seq: isn, flags: flagSYN, ttl: 64, header: tcpHeader(1000, 80, isn, 0, flagSYN, options), options: options, payload: payload}
 }
 
 // synAck acknowledges the SYN and n bytes of its payload.
 func synAck(n int, options []byte, payload int) packet {
-	return packet{seq: irs, ack: isn + 1 + uint32(n), flags: flagSYN | flagACK, ttl: 55, options: options, payload: payload}
+	ack := isn + 1 + uint32(n)
+	return packet{seq: irs, ack: ack, flags: flagSYN | flagACK, ttl: 55, header: tcpHeader(80, 1000, irs, ack, flagSYN|flagACK, options), options: options, payload: payload}
 }
 
 func TestWire(t *testing.T) {
@@ -149,5 +150,26 @@ func TestSegmentWords(t *testing.T) {
 	}
 	if (&Segment{}).Mirrored() {
 		t.Error("no option is mirrored")
+	}
+}
+
+func TestParseSegment(t *testing.T) {
+	w := Wire{Acked: NotKnown}
+	p := syn(linuxSYN, 30)
+	w.sawSYN(&p)
+	got, err := ParseSegment(w.Syn.Header, w.Syn.TTL, w.Syn.Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(w.Syn, got); diff != "" {
+		t.Errorf("-seen +parsed:\n%s", diff)
+	}
+	if none, err := ParseSegment(nil, 0, 0); err != nil || none.Header != nil || none.WindowScale != 0 {
+		t.Errorf("no segment: %+v, %v", none, err)
+	}
+	for _, bad := range [][]byte{w.Syn.Header[:19], w.Syn.Header[:20], append(w.Syn.Header[:len(w.Syn.Header):len(w.Syn.Header)], 0), make([]byte, 20)} {
+		if s, err := ParseSegment(bad, 64, 0); err == nil {
+			t.Errorf("%d bytes: %+v", len(bad), s)
+		}
 	}
 }

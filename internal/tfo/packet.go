@@ -43,10 +43,11 @@ type packet struct {
 	flags   uint8
 	ttl     uint8  // or hop limit
 	payload int    // bytes behind the TCP header, by the length in the IP header
-	options []byte // aliases the packet
+	header  []byte // the TCP header; aliases the packet
+	options []byte // the end of it
 
-	// Of an ICMP error. The fields above are those of the quoted segment,
-	// whose options, flags and length may not be there.
+	// Of an ICMP error. The fields above are those of the quoted segment, of
+	// which only the ports and the sequence number are sure to be there.
 	icmp               bool
 	icmpType, icmpCode uint8
 	icmpFrom           address
@@ -92,6 +93,9 @@ func isError(v6 bool, typ uint8) bool {
 	return typ == 3 || typ == 4 || typ == 11 || typ == 12
 }
 
+// dataOffset is the length that a TCP header of at least 20 bytes says it has.
+func dataOffset(header []byte) int { return int(header[12]>>4) * 4 }
+
 func (p *packet) ports(b []byte) {
 	p.sport, p.dport = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
 	p.seq = binary.BigEndian.Uint32(b[4:])
@@ -103,7 +107,7 @@ func (p *packet) segment(b []byte, length int) bool {
 	if len(b) < tcpHeaderLen {
 		return false
 	}
-	header := int(b[12]>>4) * 4
+	header := dataOffset(b)
 	if header < tcpHeaderLen || header > len(b) || header > length {
 		return false
 	}
@@ -111,7 +115,8 @@ func (p *packet) segment(b []byte, length int) bool {
 	p.ack = binary.BigEndian.Uint32(b[8:])
 	p.flags = b[13]
 	p.payload = length - header
-	p.options = b[tcpHeaderLen:header:header]
+	p.header = b[:header:header]
+	p.options = p.header[tcpHeaderLen:]
 	return true
 }
 

@@ -122,10 +122,10 @@ func TestDecodePacket(t *testing.T) {
 			if p.icmp && p.icmpFrom != from.As16() {
 				t.Errorf("ICMP from %v", netip.AddrFrom16(p.icmpFrom))
 			}
-			if !p.icmp && !bytes.Equal(p.options, linuxSYN) {
-				t.Errorf("options % x", p.options)
+			if !p.icmp && (!bytes.Equal(p.options, linuxSYN) || !bytes.Equal(p.header[20:], linuxSYN)) {
+				t.Errorf("header % x", p.header)
 			}
-			p.src, p.dst, p.icmpFrom, p.options = address{}, address{}, address{}, nil
+			p.src, p.dst, p.icmpFrom, p.header, p.options = address{}, address{}, address{}, nil, nil
 			if p.sport != tt.want.sport || p.dport != tt.want.dport || p.seq != tt.want.seq || p.flags != tt.want.flags || p.ttl != tt.want.ttl ||
 				p.payload != tt.want.payload || p.icmp != tt.want.icmp || p.icmpType != tt.want.icmpType || p.icmpCode != tt.want.icmpCode {
 				t.Errorf("got %+v, want %+v", p, tt.want)
@@ -188,8 +188,11 @@ func FuzzDecodePacket(f *testing.F) {
 		if !decodePacket(b, &p) {
 			return
 		}
-		if p.payload < 0 || p.payload > 65535 || len(p.options) > maxTCPOptions || len(p.options)%4 != 0 {
+		if p.payload < 0 || p.payload > 65535 || len(p.header) > 60 || len(p.header)%4 != 0 || !p.icmp && len(p.header) < 20 {
 			t.Fatalf("decoded %+v", p)
+		}
+		if p.icmp {
+			return
 		}
 		w := Wire{Acked: NotKnown}
 		w.sawSYN(&p)

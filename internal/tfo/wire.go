@@ -1,6 +1,8 @@
 package tfo
 
 import (
+	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -57,15 +59,18 @@ type Wire struct {
 	Incomplete bool
 
 	// Packets are the headers of the packets above, in the order seen, the
-	// first 8.
+	// first 8. They stay in the process that saw them: neither the wire
+	// contract nor a dataset has them.
 	Packets []Packet
 }
 
-// Segment is a SYN or a SYN-ACK.
+// Segment is a SYN or a SYN-ACK: what is kept of it, and below what that says.
 type Segment struct {
-	Seq     uint32
-	TTL     uint8 // or hop limit
-	Payload int   // bytes
+	Header  []byte // the TCP header with its options, 20 to 60 bytes
+	TTL     uint8  // or hop limit
+	Payload int    // bytes behind the header
+
+	Seq uint32
 
 	// OptionKind is the kind of its last TFO option, 0 without one.
 	OptionKind uint8
@@ -86,6 +91,38 @@ type Segment struct {
 	SACKPermitted bool
 	Timestamps    bool
 	TSVal, TSEcr  uint32
+}
+
+// ParseSegment makes a Segment of what is kept of one. The error says that
+// header is not a whole TCP header; without any bytes there is no segment, and
+// the result is the zero Segment.
+func ParseSegment(header []byte, ttl uint8, payload int) (Segment, error) {
+	if len(header) == 0 {
+		return Segment{}, nil
+	}
+	if len(header) < tcpHeaderLen || len(header) != dataOffset(header) {
+		return Segment{}, fmt.Errorf("%d bytes are no TCP header", len(header))
+	}
+	return makeSegment(header, ttl, payload), nil
+}
+
+// makeSegment takes header over.
+func makeSegment(header []byte, ttl uint8, payload int) Segment {
+	o := DecodeTCPOptions(header[tcpHeaderLen:])
+	s := Segment{
+		Header: header, TTL: ttl, Payload: payload, Seq: binary.BigEndian.Uint32(header[4:]),
+		OptionKind: o.FastOpenKind,
+		BothKinds:  o.TFO.Count > 0 && o.Exp.Count > 0,
+		Repeated:   o.TFO.Count > 1 || o.Exp.Count > 1,
+		Control:    o.Control,
+		Malformed:  o.Malformed,
+		MSS:        o.MSS, WindowScale: o.WindowScale, SACKPermitted: o.SACKPermitted,
+		Timestamps: o.Timestamps, TSVal: o.TSVal, TSEcr: o.TSEcr,
+	}
+	if c := o.FastOpen().Cookie; len(c) > 0 {
+		s.Cookie = c
+	}
+	return s
 }
 
 // Mirrored reports whether a SYN-ACK carried an empty TFO option. No server
