@@ -15,7 +15,8 @@ import (
 )
 
 // ToWire and FromWire lose nothing but the monotonic part of a time, its
-// location, and the difference between a nil and an empty slice.
+// location, the difference between a nil and an empty slice, and the packets
+// that the wire facts were read from.
 
 // ToWire is the message for a measurement. It shares byte slices with m.
 func ToWire(m *Measurement) *pb.Measurement {
@@ -115,6 +116,38 @@ func attemptToWire(w *pb.Attempt, e *tfo.Evidence) {
 	w.ResponseBytes = count(e.ResponseBytes)
 	w.ResponseHash = e.ResponseHash
 	w.WireAbsent = e.WireAbsent
+	w.Wire = seenToWire(e.Wire)
+}
+
+func seenToWire(e *tfo.Wire) *pb.Wire {
+	if e == nil {
+		return nil
+	}
+	return &pb.Wire{
+		Syns:            count(e.Syns),
+		Syn:             segmentToWire(&e.Syn),
+		RetransmitsBare: pb.Tri(e.RetransmitsBare),
+		SynAcks:         count(e.SynAcks),
+		SynAck:          segmentToWire(&e.SynAck),
+		AckedBytes:      count(e.Acked),
+		AfterSyns:       count(e.AfterSyns),
+		OverAcked:       e.OverAcked,
+		Resets:          count(e.Resets),
+		ResetTtl:        uint32(e.ResetTTL),
+		ResetHandshake:  e.ResetHandshake,
+		IcmpErrors:      count(e.ICMPErrors),
+		IcmpType:        uint32(e.ICMPType),
+		IcmpCode:        uint32(e.ICMPCode),
+		IcmpFrom:        addrToWire(e.ICMPFrom),
+		Incomplete:      e.Incomplete,
+	}
+}
+
+func segmentToWire(s *tfo.Segment) *pb.Segment {
+	if len(s.Header) == 0 {
+		return nil
+	}
+	return &pb.Segment{Header: s.Header, Ttl: uint32(s.TTL), PayloadBytes: count(s.Payload)}
 }
 
 func (r *reader) attempt(e *tfo.Evidence, w *pb.Attempt) {
@@ -144,7 +177,40 @@ func (r *reader) attempt(e *tfo.Evidence, w *pb.Attempt) {
 		ResponseBytes:   int(w.GetResponseBytes()),
 		ResponseHash:    w.GetResponseHash(),
 		WireAbsent:      w.GetWireAbsent(),
+		Wire:            r.seen(w.GetWire()),
 	}
+}
+
+func (r *reader) seen(w *pb.Wire) *tfo.Wire {
+	if w == nil {
+		return nil
+	}
+	return &tfo.Wire{
+		Syns:            int(w.GetSyns()),
+		Syn:             r.segment("SYN", w.GetSyn()),
+		RetransmitsBare: tfo.Tri(r.octet("retransmits bare", int64(w.GetRetransmitsBare()))),
+		SynAcks:         int(w.GetSynAcks()),
+		SynAck:          r.segment("SYN-ACK", w.GetSynAck()),
+		Acked:           int(w.GetAckedBytes()),
+		AfterSyns:       int(w.GetAfterSyns()),
+		OverAcked:       w.GetOverAcked(),
+		Resets:          int(w.GetResets()),
+		ResetTTL:        r.octet("reset TTL", int64(w.GetResetTtl())),
+		ResetHandshake:  w.GetResetHandshake(),
+		ICMPErrors:      int(w.GetIcmpErrors()),
+		ICMPType:        r.octet("ICMP type", int64(w.GetIcmpType())),
+		ICMPCode:        r.octet("ICMP code", int64(w.GetIcmpCode())),
+		ICMPFrom:        r.addr("ICMP source", w.GetIcmpFrom()),
+		Incomplete:      w.GetIncomplete(),
+	}
+}
+
+func (r *reader) segment(which string, w *pb.Segment) tfo.Segment {
+	s, err := tfo.ParseSegment(w.GetHeader(), r.octet(which+" TTL", int64(w.GetTtl())), int(w.GetPayloadBytes()))
+	if err != nil {
+		r.fail("%s: %v", which, err)
+	}
+	return s
 }
 
 // count keeps a number within the wire's 32 bits. Evidence counts bytes and

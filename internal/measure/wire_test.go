@@ -83,7 +83,51 @@ func genEvidence() *rapid.Generator[tfo.Evidence] {
 			ResponseBytes:   genCount().Draw(t, "response"),
 			ResponseHash:    rapid.Uint64().Draw(t, "hash"),
 			WireAbsent:      rapid.String().Draw(t, "wire"),
+			Wire:            genWire().Draw(t, "seen"),
 		}
+	})
+}
+
+// genWire draws wire facts, or none.
+func genWire() *rapid.Generator[*tfo.Wire] {
+	return rapid.Custom(func(t *rapid.T) *tfo.Wire {
+		if rapid.Bool().Draw(t, "absent") {
+			return nil
+		}
+		return &tfo.Wire{
+			Syns:            genCount().Draw(t, "syns"),
+			Syn:             genSegment().Draw(t, "syn"),
+			RetransmitsBare: tfo.Tri(rapid.Byte().Draw(t, "bare")),
+			SynAcks:         genCount().Draw(t, "syn-acks"),
+			SynAck:          genSegment().Draw(t, "syn-ack"),
+			Acked:           genCount().Draw(t, "acked"),
+			AfterSyns:       genCount().Draw(t, "after"),
+			OverAcked:       rapid.Bool().Draw(t, "over"),
+			Resets:          genCount().Draw(t, "resets"),
+			ResetTTL:        rapid.Byte().Draw(t, "ttl"),
+			ResetHandshake:  rapid.Bool().Draw(t, "after handshake"),
+			ICMPErrors:      genCount().Draw(t, "icmp"),
+			ICMPType:        rapid.Byte().Draw(t, "type"),
+			ICMPCode:        rapid.Byte().Draw(t, "code"),
+			ICMPFrom:        genAddr().Draw(t, "from"),
+			Incomplete:      rapid.Bool().Draw(t, "incomplete"),
+		}
+	})
+}
+
+func genSegment() *rapid.Generator[tfo.Segment] {
+	return rapid.Custom(func(t *rapid.T) tfo.Segment {
+		words := rapid.IntRange(4, 15).Draw(t, "length")
+		if words < 5 {
+			return tfo.Segment{}
+		}
+		header := rapid.SliceOfN(rapid.Byte(), words*4, words*4).Draw(t, "header")
+		header[12] = byte(words)<<4 | header[12]&15
+		s, err := tfo.ParseSegment(header, rapid.Byte().Draw(t, "ttl"), genCount().Draw(t, "payload"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
 	})
 }
 
@@ -136,7 +180,7 @@ func TestWireKnowsEveryField(t *testing.T) {
 	for _, c := range []struct {
 		of   any
 		want int
-	}{{tfo.Evidence{}, 25}, {Measurement{}, 8}, {Target{}, 4}, {tfo.Cookie{}, 2}} {
+	}{{tfo.Evidence{}, 26}, {tfo.Wire{}, 17}, {Measurement{}, 8}, {Target{}, 4}, {tfo.Cookie{}, 2}} {
 		if n := reflect.TypeOf(c.of).NumField(); n != c.want {
 			t.Errorf("%T has %d fields, the wire knows %d", c.of, n, c.want)
 		}
@@ -145,16 +189,19 @@ func TestWireKnowsEveryField(t *testing.T) {
 
 func TestWireRefuses(t *testing.T) {
 	for want, w := range map[string]*pb.Measurement{
-		"outcome 300 is out of range":        {Outcome: 300},
-		"verdict -1 is out of range":         {Verdict: -1},
-		"port 65536 is out of range":         {Target: &pb.Target{Port: 65536}},
-		"option kind 256 is out of range":    {Attempts: []*pb.Attempt{{OptionKind: 256}}},
-		"attempt end 1000 is out of range":   {Attempts: []*pb.Attempt{{End: 1000}}},
-		"local port 70000 is out of range":   {Attempts: []*pb.Attempt{{LocalPort: 70000}}},
-		"cookie cleared 256 is out of range": {Attempts: []*pb.Attempt{{CookieCleared: 256}}},
-		"tcpi options 65536 is out of range": {Attempts: []*pb.Attempt{{TcpiOptions: 65536}}},
-		"attempt kind -7 is out of range":    {Attempts: []*pb.Attempt{{Kind: -7}}},
-		"remote address of 3 bytes: ":        {Attempts: []*pb.Attempt{{RemoteAddress: []byte{1, 2, 3}}}},
+		"outcome 300 is out of range":         {Outcome: 300},
+		"verdict -1 is out of range":          {Verdict: -1},
+		"port 65536 is out of range":          {Target: &pb.Target{Port: 65536}},
+		"option kind 256 is out of range":     {Attempts: []*pb.Attempt{{OptionKind: 256}}},
+		"attempt end 1000 is out of range":    {Attempts: []*pb.Attempt{{End: 1000}}},
+		"local port 70000 is out of range":    {Attempts: []*pb.Attempt{{LocalPort: 70000}}},
+		"cookie cleared 256 is out of range":  {Attempts: []*pb.Attempt{{CookieCleared: 256}}},
+		"tcpi options 65536 is out of range":  {Attempts: []*pb.Attempt{{TcpiOptions: 65536}}},
+		"SYN TTL 256 is out of range":         {Attempts: []*pb.Attempt{{Wire: &pb.Wire{Syn: &pb.Segment{Ttl: 256}}}}},
+		"SYN-ACK: 20 bytes are no TCP header": {Attempts: []*pb.Attempt{{Wire: &pb.Wire{SynAck: &pb.Segment{Header: make([]byte, 20)}}}}},
+		"ICMP source of 1 bytes: ":            {Attempts: []*pb.Attempt{{Wire: &pb.Wire{IcmpFrom: []byte{1}}}}},
+		"attempt kind -7 is out of range":     {Attempts: []*pb.Attempt{{Kind: -7}}},
+		"remote address of 3 bytes: ":         {Attempts: []*pb.Attempt{{RemoteAddress: []byte{1, 2, 3}}}},
 	} {
 		_, err := FromWire(w)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {

@@ -667,7 +667,8 @@ type Attempt struct {
 	CookieAfter       []byte                 `protobuf:"bytes,26,opt,name=cookie_after,json=cookieAfter" json:"cookie_after,omitempty"`
 	ResponseBytes     int32                  `protobuf:"zigzag32,27,opt,name=response_bytes,json=responseBytes" json:"response_bytes,omitempty"`
 	ResponseHash      uint64                 `protobuf:"fixed64,28,opt,name=response_hash,json=responseHash" json:"response_hash,omitempty"`
-	WireAbsent        string                 `protobuf:"bytes,29,opt,name=wire_absent,json=wireAbsent" json:"wire_absent,omitempty"`
+	WireAbsent        string                 `protobuf:"bytes,29,opt,name=wire_absent,json=wireAbsent" json:"wire_absent,omitempty"` // why there is no wire
+	Wire              *Wire                  `protobuf:"bytes,30,opt,name=wire" json:"wire,omitempty"`                               // absent when nothing was seen
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -905,6 +906,239 @@ func (x *Attempt) GetWireAbsent() string {
 	return ""
 }
 
+func (x *Attempt) GetWire() *Wire {
+	if x != nil {
+		return x.Wire
+	}
+	return nil
+}
+
+// Wire is what passed on the wire during an attempt.
+type Wire struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Syns            int32                  `protobuf:"zigzag32,1,opt,name=syns" json:"syns,omitempty"` // that left, the first one included
+	Syn             *Segment               `protobuf:"bytes,2,opt,name=syn" json:"syn,omitempty"`      // the first
+	RetransmitsBare Tri                    `protobuf:"varint,3,opt,name=retransmits_bare,json=retransmitsBare,enum=tfofleet.v1.Tri" json:"retransmits_bare,omitempty"`
+	SynAcks         int32                  `protobuf:"zigzag32,4,opt,name=syn_acks,json=synAcks" json:"syn_acks,omitempty"`
+	SynAck          *Segment               `protobuf:"bytes,5,opt,name=syn_ack,json=synAck" json:"syn_ack,omitempty"`                // absent without one
+	AckedBytes      int32                  `protobuf:"zigzag32,6,opt,name=acked_bytes,json=ackedBytes" json:"acked_bytes,omitempty"` // of the SYN's payload; may be more than that
+	AfterSyns       int32                  `protobuf:"zigzag32,7,opt,name=after_syns,json=afterSyns" json:"after_syns,omitempty"`    // SYNs that had left when the SYN-ACK came
+	OverAcked       bool                   `protobuf:"varint,8,opt,name=over_acked,json=overAcked" json:"over_acked,omitempty"`
+	Resets          int32                  `protobuf:"zigzag32,9,opt,name=resets" json:"resets,omitempty"`
+	ResetTtl        uint32                 `protobuf:"varint,10,opt,name=reset_ttl,json=resetTtl" json:"reset_ttl,omitempty"`                   // of the first
+	ResetHandshake  bool                   `protobuf:"varint,11,opt,name=reset_handshake,json=resetHandshake" json:"reset_handshake,omitempty"` // the first came after a SYN-ACK
+	IcmpErrors      int32                  `protobuf:"zigzag32,12,opt,name=icmp_errors,json=icmpErrors" json:"icmp_errors,omitempty"`
+	IcmpType        uint32                 `protobuf:"varint,13,opt,name=icmp_type,json=icmpType" json:"icmp_type,omitempty"` // of the first
+	IcmpCode        uint32                 `protobuf:"varint,14,opt,name=icmp_code,json=icmpCode" json:"icmp_code,omitempty"`
+	IcmpFrom        []byte                 `protobuf:"bytes,15,opt,name=icmp_from,json=icmpFrom" json:"icmp_from,omitempty"`
+	Incomplete      bool                   `protobuf:"varint,16,opt,name=incomplete" json:"incomplete,omitempty"` // packets were lost before they could be looked at
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Wire) Reset() {
+	*x = Wire{}
+	mi := &file_tfofleet_v1_measurement_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Wire) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Wire) ProtoMessage() {}
+
+func (x *Wire) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_measurement_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Wire.ProtoReflect.Descriptor instead.
+func (*Wire) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_measurement_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Wire) GetSyns() int32 {
+	if x != nil {
+		return x.Syns
+	}
+	return 0
+}
+
+func (x *Wire) GetSyn() *Segment {
+	if x != nil {
+		return x.Syn
+	}
+	return nil
+}
+
+func (x *Wire) GetRetransmitsBare() Tri {
+	if x != nil {
+		return x.RetransmitsBare
+	}
+	return Tri_TRI_UNSPECIFIED
+}
+
+func (x *Wire) GetSynAcks() int32 {
+	if x != nil {
+		return x.SynAcks
+	}
+	return 0
+}
+
+func (x *Wire) GetSynAck() *Segment {
+	if x != nil {
+		return x.SynAck
+	}
+	return nil
+}
+
+func (x *Wire) GetAckedBytes() int32 {
+	if x != nil {
+		return x.AckedBytes
+	}
+	return 0
+}
+
+func (x *Wire) GetAfterSyns() int32 {
+	if x != nil {
+		return x.AfterSyns
+	}
+	return 0
+}
+
+func (x *Wire) GetOverAcked() bool {
+	if x != nil {
+		return x.OverAcked
+	}
+	return false
+}
+
+func (x *Wire) GetResets() int32 {
+	if x != nil {
+		return x.Resets
+	}
+	return 0
+}
+
+func (x *Wire) GetResetTtl() uint32 {
+	if x != nil {
+		return x.ResetTtl
+	}
+	return 0
+}
+
+func (x *Wire) GetResetHandshake() bool {
+	if x != nil {
+		return x.ResetHandshake
+	}
+	return false
+}
+
+func (x *Wire) GetIcmpErrors() int32 {
+	if x != nil {
+		return x.IcmpErrors
+	}
+	return 0
+}
+
+func (x *Wire) GetIcmpType() uint32 {
+	if x != nil {
+		return x.IcmpType
+	}
+	return 0
+}
+
+func (x *Wire) GetIcmpCode() uint32 {
+	if x != nil {
+		return x.IcmpCode
+	}
+	return 0
+}
+
+func (x *Wire) GetIcmpFrom() []byte {
+	if x != nil {
+		return x.IcmpFrom
+	}
+	return nil
+}
+
+func (x *Wire) GetIncomplete() bool {
+	if x != nil {
+		return x.Incomplete
+	}
+	return false
+}
+
+// Segment is a SYN or a SYN-ACK.
+type Segment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        []byte                 `protobuf:"bytes,1,opt,name=header" json:"header,omitempty"` // TCP header with its options
+	Ttl           uint32                 `protobuf:"varint,2,opt,name=ttl" json:"ttl,omitempty"`      // or hop limit
+	PayloadBytes  int32                  `protobuf:"zigzag32,3,opt,name=payload_bytes,json=payloadBytes" json:"payload_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Segment) Reset() {
+	*x = Segment{}
+	mi := &file_tfofleet_v1_measurement_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Segment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Segment) ProtoMessage() {}
+
+func (x *Segment) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_measurement_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Segment.ProtoReflect.Descriptor instead.
+func (*Segment) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_measurement_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Segment) GetHeader() []byte {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *Segment) GetTtl() uint32 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *Segment) GetPayloadBytes() int32 {
+	if x != nil {
+		return x.PayloadBytes
+	}
+	return 0
+}
+
 // Measurement is all attempts of one probe against one target, in order.
 type Measurement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -922,7 +1156,7 @@ type Measurement struct {
 
 func (x *Measurement) Reset() {
 	*x = Measurement{}
-	mi := &file_tfofleet_v1_measurement_proto_msgTypes[2]
+	mi := &file_tfofleet_v1_measurement_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1168,7 @@ func (x *Measurement) String() string {
 func (*Measurement) ProtoMessage() {}
 
 func (x *Measurement) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_measurement_proto_msgTypes[2]
+	mi := &file_tfofleet_v1_measurement_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1181,7 @@ func (x *Measurement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measurement.ProtoReflect.Descriptor instead.
 func (*Measurement) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_measurement_proto_rawDescGZIP(), []int{2}
+	return file_tfofleet_v1_measurement_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Measurement) GetTarget() *Target {
@@ -1016,7 +1250,7 @@ type MeasurementBatch struct {
 
 func (x *MeasurementBatch) Reset() {
 	*x = MeasurementBatch{}
-	mi := &file_tfofleet_v1_measurement_proto_msgTypes[3]
+	mi := &file_tfofleet_v1_measurement_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1028,7 +1262,7 @@ func (x *MeasurementBatch) String() string {
 func (*MeasurementBatch) ProtoMessage() {}
 
 func (x *MeasurementBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_measurement_proto_msgTypes[3]
+	mi := &file_tfofleet_v1_measurement_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1041,7 +1275,7 @@ func (x *MeasurementBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasurementBatch.ProtoReflect.Descriptor instead.
 func (*MeasurementBatch) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_measurement_proto_rawDescGZIP(), []int{3}
+	return file_tfofleet_v1_measurement_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *MeasurementBatch) GetMeasurements() []*Measurement {
@@ -1060,7 +1294,7 @@ const file_tfofleet_v1_measurement_proto_rawDesc = "" +
 	"\x04item\x18\x01 \x01(\x04R\x04item\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\fR\aaddress\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\rR\x04port\x12\x1a\n" +
-	"\bhostname\x18\x04 \x01(\tR\bhostname\"\xf3\b\n" +
+	"\bhostname\x18\x04 \x01(\tR\bhostname\"\x9a\t\n" +
 	"\aAttempt\x12,\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x18.tfofleet.v1.AttemptKindR\x04kind\x12&\n" +
 	"\x0fstarted_unix_ns\x18\x02 \x01(\x03R\rstartedUnixNs\x12#\n" +
@@ -1098,7 +1332,36 @@ const file_tfofleet_v1_measurement_proto_rawDesc = "" +
 	"\x0eresponse_bytes\x18\x1b \x01(\x11R\rresponseBytes\x12#\n" +
 	"\rresponse_hash\x18\x1c \x01(\x06R\fresponseHash\x12\x1f\n" +
 	"\vwire_absent\x18\x1d \x01(\tR\n" +
-	"wireAbsent\"\xcd\x02\n" +
+	"wireAbsent\x12%\n" +
+	"\x04wire\x18\x1e \x01(\v2\x11.tfofleet.v1.WireR\x04wire\"\x9e\x04\n" +
+	"\x04Wire\x12\x12\n" +
+	"\x04syns\x18\x01 \x01(\x11R\x04syns\x12&\n" +
+	"\x03syn\x18\x02 \x01(\v2\x14.tfofleet.v1.SegmentR\x03syn\x12;\n" +
+	"\x10retransmits_bare\x18\x03 \x01(\x0e2\x10.tfofleet.v1.TriR\x0fretransmitsBare\x12\x19\n" +
+	"\bsyn_acks\x18\x04 \x01(\x11R\asynAcks\x12-\n" +
+	"\asyn_ack\x18\x05 \x01(\v2\x14.tfofleet.v1.SegmentR\x06synAck\x12\x1f\n" +
+	"\vacked_bytes\x18\x06 \x01(\x11R\n" +
+	"ackedBytes\x12\x1d\n" +
+	"\n" +
+	"after_syns\x18\a \x01(\x11R\tafterSyns\x12\x1d\n" +
+	"\n" +
+	"over_acked\x18\b \x01(\bR\toverAcked\x12\x16\n" +
+	"\x06resets\x18\t \x01(\x11R\x06resets\x12\x1b\n" +
+	"\treset_ttl\x18\n" +
+	" \x01(\rR\bresetTtl\x12'\n" +
+	"\x0freset_handshake\x18\v \x01(\bR\x0eresetHandshake\x12\x1f\n" +
+	"\vicmp_errors\x18\f \x01(\x11R\n" +
+	"icmpErrors\x12\x1b\n" +
+	"\ticmp_type\x18\r \x01(\rR\bicmpType\x12\x1b\n" +
+	"\ticmp_code\x18\x0e \x01(\rR\bicmpCode\x12\x1b\n" +
+	"\ticmp_from\x18\x0f \x01(\fR\bicmpFrom\x12\x1e\n" +
+	"\n" +
+	"incomplete\x18\x10 \x01(\bR\n" +
+	"incomplete\"X\n" +
+	"\aSegment\x12\x16\n" +
+	"\x06header\x18\x01 \x01(\fR\x06header\x12\x10\n" +
+	"\x03ttl\x18\x02 \x01(\rR\x03ttl\x12#\n" +
+	"\rpayload_bytes\x18\x03 \x01(\x11R\fpayloadBytes\"\xcd\x02\n" +
 	"\vMeasurement\x12+\n" +
 	"\x06target\x18\x01 \x01(\v2\x13.tfofleet.v1.TargetR\x06target\x12.\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x14.tfofleet.v1.OutcomeR\aoutcome\x12.\n" +
@@ -1198,7 +1461,7 @@ func file_tfofleet_v1_measurement_proto_rawDescGZIP() []byte {
 }
 
 var file_tfofleet_v1_measurement_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_tfofleet_v1_measurement_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_tfofleet_v1_measurement_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_tfofleet_v1_measurement_proto_goTypes = []any{
 	(Plan)(0),                // 0: tfofleet.v1.Plan
 	(Family)(0),              // 1: tfofleet.v1.Family
@@ -1211,8 +1474,10 @@ var file_tfofleet_v1_measurement_proto_goTypes = []any{
 	(Verdict)(0),             // 8: tfofleet.v1.Verdict
 	(*Target)(nil),           // 9: tfofleet.v1.Target
 	(*Attempt)(nil),          // 10: tfofleet.v1.Attempt
-	(*Measurement)(nil),      // 11: tfofleet.v1.Measurement
-	(*MeasurementBatch)(nil), // 12: tfofleet.v1.MeasurementBatch
+	(*Wire)(nil),             // 11: tfofleet.v1.Wire
+	(*Segment)(nil),          // 12: tfofleet.v1.Segment
+	(*Measurement)(nil),      // 13: tfofleet.v1.Measurement
+	(*MeasurementBatch)(nil), // 14: tfofleet.v1.MeasurementBatch
 }
 var file_tfofleet_v1_measurement_proto_depIdxs = []int32{
 	3,  // 0: tfofleet.v1.Attempt.kind:type_name -> tfofleet.v1.AttemptKind
@@ -1220,16 +1485,20 @@ var file_tfofleet_v1_measurement_proto_depIdxs = []int32{
 	6,  // 2: tfofleet.v1.Attempt.cookie_cleared:type_name -> tfofleet.v1.Tri
 	5,  // 3: tfofleet.v1.Attempt.cookie_before_state:type_name -> tfofleet.v1.CookieState
 	5,  // 4: tfofleet.v1.Attempt.cookie_after_state:type_name -> tfofleet.v1.CookieState
-	9,  // 5: tfofleet.v1.Measurement.target:type_name -> tfofleet.v1.Target
-	7,  // 6: tfofleet.v1.Measurement.outcome:type_name -> tfofleet.v1.Outcome
-	8,  // 7: tfofleet.v1.Measurement.verdict:type_name -> tfofleet.v1.Verdict
-	10, // 8: tfofleet.v1.Measurement.attempts:type_name -> tfofleet.v1.Attempt
-	11, // 9: tfofleet.v1.MeasurementBatch.measurements:type_name -> tfofleet.v1.Measurement
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	11, // 5: tfofleet.v1.Attempt.wire:type_name -> tfofleet.v1.Wire
+	12, // 6: tfofleet.v1.Wire.syn:type_name -> tfofleet.v1.Segment
+	6,  // 7: tfofleet.v1.Wire.retransmits_bare:type_name -> tfofleet.v1.Tri
+	12, // 8: tfofleet.v1.Wire.syn_ack:type_name -> tfofleet.v1.Segment
+	9,  // 9: tfofleet.v1.Measurement.target:type_name -> tfofleet.v1.Target
+	7,  // 10: tfofleet.v1.Measurement.outcome:type_name -> tfofleet.v1.Outcome
+	8,  // 11: tfofleet.v1.Measurement.verdict:type_name -> tfofleet.v1.Verdict
+	10, // 12: tfofleet.v1.Measurement.attempts:type_name -> tfofleet.v1.Attempt
+	13, // 13: tfofleet.v1.MeasurementBatch.measurements:type_name -> tfofleet.v1.Measurement
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_tfofleet_v1_measurement_proto_init() }
@@ -1243,7 +1512,7 @@ func file_tfofleet_v1_measurement_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tfofleet_v1_measurement_proto_rawDesc), len(file_tfofleet_v1_measurement_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
