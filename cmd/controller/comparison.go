@@ -50,21 +50,25 @@ func newComparison(l *lab.Lab, family string) *comparison {
 			if !addr.IsValid() || addr.Is4() && family == "6" || addr.Is6() && family == "4" {
 				continue
 			}
-			t := labTarget{
-				Path: p.Name, Description: p.About, Taxonomy: append([]string{}, p.Taxonomy...), Note: p.Note,
-				Target: addr.String(), Port: p.Port, Family: 6, Truth: p.Truth[0].String(), AlsoTrue: []string{},
-				Conditions: []measure.Condition{}, path: p.Path, addr: addr,
-			}
-			if addr.Is4() {
-				t.Family = 4
-			}
-			for _, v := range p.Truth[1:] {
-				t.AlsoTrue = append(t.AlsoTrue, v.String())
-			}
-			c.rows = append(c.rows, t)
+			c.add(p, addr)
 		}
 	}
 	return c
+}
+
+func (c *comparison) add(p lab.Placed, addr netip.Addr) {
+	t := labTarget{
+		Path: p.Name, Description: p.About, Taxonomy: append([]string{}, p.Taxonomy...), Note: p.Note,
+		Target: addr.String(), Port: p.Port, Family: 6, Truth: p.Truth[0].String(), AlsoTrue: []string{},
+		Conditions: []measure.Condition{}, path: p.Path, addr: addr,
+	}
+	if addr.Is4() {
+		t.Family = 4
+	}
+	for _, v := range p.Truth[1:] {
+		t.AlsoTrue = append(t.AlsoTrue, v.String())
+	}
+	c.rows = append(c.rows, t)
 }
 
 // addresses is what a probe must be allowed to measure.
@@ -131,6 +135,18 @@ func (c *comparison) writeJSON(w io.Writer) error {
 	return nil
 }
 
+const (
+	verdictWidth = len("blackholed_after_handshake")
+	leastProse   = 36 // columns below which prose is left out
+)
+
+func (c *comparison) pathWidth() (w int) {
+	for _, t := range c.rows {
+		w = max(w, len(t.Path))
+	}
+	return w
+}
+
 // writeTable writes one line per path.
 func (c *comparison) writeTable(w io.Writer, o report.Options) error {
 	t := table.NewWriter()
@@ -141,12 +157,10 @@ func (c *comparison) writeTable(w io.Writer, o report.Options) error {
 	t.SetStyle(style)
 	t.SuppressTrailingSpaces()
 	t.AppendHeader(table.Row{"path", "truth", "verdict", "what happens there"})
-	used := 0
 	var notes []string
 	for _, path := range c.byPath() {
 		first := path[0]
 		truth := strings.Join(append([]string{first.Truth}, first.AlsoTrue...), " or ")
-		used = max(used, len(first.Path)+len(truth)+len(first.Truth)+6)
 		t.AppendRow(table.Row{first.Path, truth, verdicts(path, o.Color), first.Description})
 		for _, r := range path {
 			if !r.OK && r.Verdict != "" {
@@ -154,10 +168,12 @@ func (c *comparison) writeTable(w io.Writer, o report.Options) error {
 			}
 		}
 	}
+	columns := []table.ColumnConfig{{Number: 2, WidthMax: verdictWidth, WidthMaxEnforcer: text.WrapSoft}}
 	if o.Width > 0 {
-		const least = 24 // of prose to a line
-		t.SetColumnConfigs([]table.ColumnConfig{{Number: 4, Hidden: o.Width < used+least, WidthMax: o.Width - used, WidthMaxEnforcer: text.WrapSoft}})
+		rest := o.Width - c.pathWidth() - 2*verdictWidth - 3*len(style.Box.PaddingRight)
+		columns = append(columns, table.ColumnConfig{Number: 4, Hidden: rest < leastProse, WidthMax: rest, WidthMaxEnforcer: text.WrapSoft})
 	}
+	t.SetColumnConfigs(columns)
 	_, err := fmt.Fprintf(w, "%s\n\n%s%d of %d verdicts are true\n", t.Render(), strings.Join(notes, ""), len(c.rows)-c.differing(), len(c.rows))
 	return err
 }

@@ -44,7 +44,7 @@ type surveyRun struct {
 
 // conduct runs a survey to its end, has it summed up, and says how it ended.
 func (a *app) conduct(ctx context.Context, r *surveyRun, sumUp func() (*report.Summary, error)) error {
-	host, err := a.lookAround(r.site.netns)
+	host, err := a.lookAround(r.site)
 	if err != nil {
 		return err
 	}
@@ -56,13 +56,13 @@ func (a *app) conduct(ctx context.Context, r *surveyRun, sumUp func() (*report.S
 	if err != nil {
 		return err
 	}
-	cut := a.watch(ctx, l, r)
+	show := &progress{term: a.term, quiet: r.quiet}
+	cut := a.watch(ctx, l, r, show)
 	state, err := l.end(r.id)
 	if state != nil {
 		r.state = state
 	}
-	p := progress{term: a.term, quiet: r.quiet}
-	p.end(r.state)
+	show.end(r.state, time.Now())
 	summary, sumErr := sumUp()
 	if r.lines.Bad > 0 {
 		fmt.Fprintf(a.term, "controller: %s skipped, of %s\n", counted(uint64(r.lines.Bad), "bad line"), count(uint64(r.lines.Lines)))
@@ -129,7 +129,11 @@ func (r *surveyRun) announce(w io.Writer, list *pb.AddTargetsResponse) {
 	if n := uint64(r.lines.Bad); n > 0 {
 		line += ", " + counted(n, "bad line")
 	}
-	fmt.Fprintf(w, "controller: %s, seed %d, into %s\n", line, r.spec.GetSeed(), r.dir)
+	line += fmt.Sprintf(", seed %d", r.spec.GetSeed())
+	if !r.scratch {
+		line += ", into " + r.dir
+	}
+	fmt.Fprintln(w, "controller: "+line)
 }
 
 // uploadOrGiveUp sends the list. An interrupt does not wait for a list that is
@@ -223,14 +227,13 @@ const patience = 3 * time.Second
 
 // watch follows the survey to its end and shows how far it is. It returns why
 // it ended before: an interrupt, or what keeps it from going on.
-func (a *app) watch(ctx context.Context, l *local, r *surveyRun) error {
+func (a *app) watch(ctx context.Context, l *local, r *surveyRun, show *progress) error {
 	calls, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	states := make(chan *pb.SurveyState)
 	lost := make(chan error, 1)
 	go func() { lost <- follow(calls, l.control, r.id, states) }()
 
-	show := progress{term: a.term, quiet: r.quiet}
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
 	var since time.Time // it stands still

@@ -73,7 +73,7 @@ func (a *app) surveyLab(ctx context.Context, f *surveyFlags, r *surveyRun, names
 	}
 	var missing *lab.PrivilegeError
 	if errors.As(err, &missing) {
-		return fail(exitPrivileges, missing)
+		return unprivileged(missing)
 	}
 	if err != nil {
 		return err
@@ -81,7 +81,7 @@ func (a *app) surveyLab(ctx context.Context, f *surveyFlags, r *surveyRun, names
 	defer l.Close()
 
 	c := newComparison(l, f.family.value)
-	r.site.netns = tfo.NetNS(l.ClientNetNS())
+	r.site.netns, r.site.fresh = tfo.NetNS(l.ClientNetNS()), true
 	r.site.resolver = l.DNS()[0]
 	r.site.policy.Allow = c.addresses()
 	if r.dir == "" {
@@ -105,16 +105,14 @@ func (a *app) surveyLab(ctx context.Context, f *surveyFlags, r *surveyRun, names
 			}
 			return report.Aggregate(r.dir)
 		}
-		if !r.scratch {
-			if _, err := a.report(r.dir, "table"); err != nil {
-				return nil, err
-			}
-			fmt.Fprintln(a.stdout)
-		}
 		if err := c.writeTable(a.stdout, report.OptionsFor(a.stdout)); err != nil {
 			return nil, err
 		}
-		return report.Aggregate(r.dir)
+		if r.scratch {
+			return report.Aggregate(r.dir)
+		}
+		fmt.Fprintln(a.stdout)
+		return a.report(r.dir, "table")
 	})
 	var end *ending
 	if errors.As(err, &end) && !end.code.complete() {
@@ -128,6 +126,16 @@ func (a *app) surveyLab(ctx context.Context, f *surveyFlags, r *surveyRun, names
 		return fail(exitFailure, fmt.Errorf("%d of %d verdicts differ from the truth", n, len(c.rows)), hint)
 	}
 	return err
+}
+
+func unprivileged(e *lab.PrivilegeError) *ending {
+	text := "the lab needs " + strings.Join(e.Missing, ", ")
+	if e.UserNS != nil {
+		text += fmt.Sprintf(", and cannot enter a user namespace of its own: %v", e.UserNS)
+	}
+	return fail(exitPrivileges, errors.New(text), "run it as root",
+		"or allow unprivileged user namespaces: sysctl -w user.max_user_namespaces=15000; "+
+			"on Debian also kernel.unprivileged_userns_clone=1, on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0")
 }
 
 // choosePaths picks paths of the catalogue by name; nil is all of them.

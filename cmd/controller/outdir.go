@@ -6,8 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"time"
-
-	"tfofleet/internal/dataset"
 )
 
 // makeOut makes the directory of a new dataset. A name that is taken is
@@ -32,8 +30,8 @@ func makeOut(dir string) (made string, err error) {
 			continue // two surveys in one second
 		}
 		hint := "name a directory that does not exist yet with --out DIR"
-		if _, err := dataset.ReadSurvey(name); err == nil {
-			hint = fmt.Sprintf("it holds a survey: go on with it by --resume %s, or name another directory with --out DIR", name)
+		if hasState(name) {
+			hint = fmt.Sprintf("it holds a survey that is not complete: go on with it by --resume %s, or name another directory with --out DIR", quote(name))
 		}
 		return "", fail(exitOutExists, fmt.Errorf("%s exists", name), hint)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -23,36 +24,43 @@ type progress struct {
 	quiet bool
 	pace  pace
 	last  time.Time // of the last plain line
+	began time.Time // with so many done: not 0 where a survey is resumed
+	had   uint64
 }
 
 // update takes the survey's state at a time.
 func (p *progress) update(s *pb.SurveyState, now time.Time) {
 	p.pace.add(now, done(s))
+	if p.began.IsZero() {
+		p.began, p.had = now, done(s)
+	}
+	perSecond := p.pace.perSecond()
+	left := timeLeft(s, perSecond)
 	switch {
 	case p.quiet:
 	case p.term.interactive():
-		p.term.show(frame(s, p.pace.perSecond(), p.term.width(), p.term.color)...)
+		p.term.show(frame(s, perSecond, left, p.term.width(), p.term.color)...)
 	case p.last.IsZero():
 		p.last = now
 	case now.Sub(p.last) >= plainEvery:
 		p.last = now
-		fmt.Fprintln(p.term, plainLine(s, p.pace.perSecond()))
+		fmt.Fprintln(p.term, plainLine(s, perSecond, left))
 	}
 }
 
 // end shows the last state and leaves it there.
-func (p *progress) end(s *pb.SurveyState) {
+func (p *progress) end(s *pb.SurveyState, now time.Time) {
 	overall := 0.0
-	if t := s.GetElapsed().AsDuration().Seconds(); t > 0 {
-		overall = float64(done(s)) / t
+	if t := now.Sub(p.began).Seconds(); t > 0 && !p.began.IsZero() {
+		overall = float64(done(s)-p.had) / t
 	}
 	switch {
 	case p.quiet:
 	case p.term.interactive():
-		p.term.show(frame(s, overall, p.term.width(), p.term.color)...)
+		p.term.show(frame(s, overall, 0, p.term.width(), p.term.color)...)
 		p.term.settle()
 	default:
-		fmt.Fprintln(p.term, plainLine(s, overall))
+		fmt.Fprintln(p.term, plainLine(s, overall, 0))
 	}
 }
 
@@ -90,14 +98,14 @@ func (p *pace) perSecond() float64 {
 }
 
 // frame draws the live lines: how far, and what was found so far.
-func frame(s *pb.SurveyState, perSecond float64, width int, color bool) []string {
+func frame(s *pb.SurveyState, perSecond float64, left time.Duration, width int, color bool) []string {
 	facts := []string{
 		fmt.Sprintf("%3.0f%%", 100*share(s)),
 		fmt.Sprintf("%s/%s", count(done(s)), count(s.GetPlanned())),
 		rate(perSecond),
 		clock(s.GetElapsed().AsDuration()),
 	}
-	if left, ok := timeLeft(s, perSecond); ok {
+	if left > 0 {
 		facts = append(facts, clock(left)+" left")
 	}
 	line := strings.Join(facts, "  ")
@@ -125,10 +133,10 @@ func frame(s *pb.SurveyState, perSecond float64, width int, color bool) []string
 }
 
 // plainLine says the same in one line.
-func plainLine(s *pb.SurveyState, perSecond float64) string {
+func plainLine(s *pb.SurveyState, perSecond float64, left time.Duration) string {
 	b := fmt.Sprintf("controller: %s of %s targets (%.0f%%) in %s, %s", count(done(s)), count(s.GetPlanned()),
 		100*share(s), clock(s.GetElapsed().AsDuration()), rate(perSecond))
-	if left, ok := timeLeft(s, perSecond); ok {
+	if left > 0 {
 		b += ", " + clock(left) + " left"
 	}
 	sep := ": "
@@ -146,11 +154,12 @@ func share(s *pb.SurveyState) float64 {
 	return float64(done(s)) / float64(s.GetPlanned())
 }
 
-func timeLeft(s *pb.SurveyState, perSecond float64) (time.Duration, bool) {
-	if s.GetPending() == 0 || perSecond <= 0 {
-		return 0, false
+// timeLeft is 0 when nobody can tell.
+func timeLeft(s *pb.SurveyState, perSecond float64) time.Duration {
+	if perSecond <= 0 {
+		return 0
 	}
-	return time.Duration(float64(s.GetPending()) / perSecond * float64(time.Second)), true
+	return time.Duration(min(float64(s.GetPending())/perSecond*float64(time.Second), math.MaxInt64/2))
 }
 
 func bar(share float64, width int, color bool) string {

@@ -28,7 +28,7 @@ func TestFrameFitsEveryWidth(t *testing.T) {
 		s.Counts = append(s.Counts, measured(v, 10_000_000))
 	}
 	for width := 20; width < 200; width++ {
-		for _, line := range frame(s, 12_345, width, false) {
+		for _, line := range frame(s, 12_345, time.Hour, width, false) {
 			if n := utf8.RuneCountInString(line); n >= width && strings.Contains(line, "  ") {
 				t.Errorf("width %d: %d columns: %q", width, n, line)
 			}
@@ -37,7 +37,7 @@ func TestFrameFitsEveryWidth(t *testing.T) {
 }
 
 func TestFrameSaysEverything(t *testing.T) {
-	got := strings.Join(frame(state(1000, 250, measured(pb.Verdict_VERDICT_UNSUPPORTED, 700), measured(pb.Verdict_VERDICT_RESET, 50)), 50, 100, false), "\n")
+	got := strings.Join(frame(state(1000, 250, measured(pb.Verdict_VERDICT_UNSUPPORTED, 700), measured(pb.Verdict_VERDICT_RESET, 50)), 50, 5*time.Second, 100, false), "\n")
 	want := "██████████████████████████████░░░░░░░░░░   75%  750/1,000  50/s  1m30s  5.0s left\nunsupported 700  reset 50"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -47,10 +47,10 @@ func TestFrameSaysEverything(t *testing.T) {
 // NO_COLOR forbids colour; it does not forbid a bar.
 func TestColorOnlyWhenWanted(t *testing.T) {
 	s := state(10, 5, measured(pb.Verdict_VERDICT_RESET, 5))
-	if plain := strings.Join(frame(s, 1, 80, false), "\n"); strings.Contains(plain, "\x1b") {
+	if plain := strings.Join(frame(s, 1, 0, 80, false), "\n"); strings.Contains(plain, "\x1b") {
 		t.Errorf("escapes without color: %q", plain)
 	}
-	if colored := strings.Join(frame(s, 1, 80, true), "\n"); !strings.Contains(colored, "\x1b[31mreset 5\x1b[0m") {
+	if colored := strings.Join(frame(s, 1, 0, 80, true), "\n"); !strings.Contains(colored, "\x1b[31mreset 5\x1b[0m") {
 		t.Errorf("a fault is not red: %q", colored)
 	}
 }
@@ -58,7 +58,7 @@ func TestColorOnlyWhenWanted(t *testing.T) {
 // A survey of nothing has no share, no rate and no time left; none is NaN.
 func TestFrameOfNothing(t *testing.T) {
 	for _, s := range []*pb.SurveyState{{}, state(5, 5)} {
-		if got := strings.Join(frame(s, 0, 80, false), "\n"); strings.Contains(got, "NaN") || strings.Contains(got, "left") {
+		if got := strings.Join(frame(s, 0, 0, 80, false), "\n"); strings.Contains(got, "NaN") || strings.Contains(got, "left") {
 			t.Errorf("got %q", got)
 		}
 	}
@@ -72,11 +72,11 @@ func TestPipedProgress(t *testing.T) {
 	for i := range 301 { // 30 s, ten updates a second
 		p.update(state(301, 300-uint64(i), measured(pb.Verdict_VERDICT_SUPPORTED, uint64(i)+1)), start.Add(time.Duration(i)*100*time.Millisecond))
 	}
-	p.end(state(301, 0, measured(pb.Verdict_VERDICT_SUPPORTED, 301)))
+	p.end(state(301, 0, measured(pb.Verdict_VERDICT_SUPPORTED, 301)), start.Add(60*time.Second))
 	want := "controller: 101 of 301 targets (34%) in 1m30s, 10/s, 20s left: supported 101\n" +
 		"controller: 201 of 301 targets (67%) in 1m30s, 10/s, 10s left: supported 201\n" +
 		"controller: 301 of 301 targets (100%) in 1m30s, 10/s: supported 301\n" +
-		"controller: 301 of 301 targets (100%) in 1m30s, 3.3/s: supported 301\n"
+		"controller: 301 of 301 targets (100%) in 1m30s, 5.0/s: supported 301\n"
 	if out.String() != want {
 		t.Errorf("got\n%swant\n%s", out.String(), want)
 	}
@@ -87,7 +87,7 @@ func TestQuietProgress(t *testing.T) {
 	p := &progress{term: newTerminal(&out), quiet: true}
 	p.update(state(1, 1), time.Unix(0, 0))
 	p.update(state(1, 1), time.Unix(60, 0))
-	p.end(state(1, 0))
+	p.end(state(1, 0), time.Unix(61, 0))
 	if out.Len() > 0 {
 		t.Errorf("--quiet wrote %q", out.String())
 	}

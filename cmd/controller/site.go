@@ -15,6 +15,7 @@ import (
 // probe's own business: no survey carries it.
 type site struct {
 	netns    tfo.NetNS
+	fresh    bool // the namespace was made for this survey: no cookie is in its cache
 	policy   targets.Policy
 	resolver netip.AddrPort // zero: as /etc/resolv.conf has it
 }
@@ -66,7 +67,8 @@ func parseResolver(s string) (netip.AddrPort, error) {
 
 // lookAround reads the facts of the kernel that measures, refuses one that
 // cannot, and says what will limit it.
-func (a *app) lookAround(ns tfo.NetNS) (tfo.Host, error) {
+func (a *app) lookAround(s site) (tfo.Host, error) {
+	ns := s.netns
 	h, err := tfo.ReadHost(ns)
 	if errors.Is(err, fs.ErrPermission) {
 		return h, fail(exitPrivileges, reason(err), "entering a network namespace needs CAP_SYS_ADMIN: run as root")
@@ -82,7 +84,7 @@ func (a *app) lookAround(ns tfo.NetNS) (tfo.Host, error) {
 		a.warn(fmt.Sprintf("this kernel switches Fast Open off for %d s or more after one bad target; what that spoils is inconclusive", h.BlackholeTimeoutS),
 			"let it not: "+sysctl(ns, "net.ipv4.tcp_fastopen_blackhole_timeout_sec=0"))
 	}
-	if h.CanClearCookies == tfo.No {
+	if h.CanClearCookies == tfo.No && !s.fresh {
 		a.warn("old cookies in the kernel's cache cannot be deleted without CAP_NET_ADMIN; where one was in the way, the evidence says so")
 	}
 	return h, nil

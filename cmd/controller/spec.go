@@ -36,6 +36,7 @@ func (f *surveyFlags) spec() (*pb.SurveySpec, error) {
 		Payload: payload, PayloadBytes: given,
 		Seed: f.seed, Rate: f.rate, Concurrency: f.concurrency,
 		Timeout: durationpb.New(f.timeout), Hold: durationpb.New(f.hold),
+		RepeatInterrupted: true, // by --resume; it is marked
 	}, nil
 }
 

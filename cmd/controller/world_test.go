@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,6 +33,7 @@ func worldMain(args []string) int {
 	fs.BoolVar(&w.down, "down", false, "leave the loopback device down: no route to anything")
 	fs.Func("serve", "port to answer on with TCP Fast Open, on every loopback address", func(s string) error { w.serve = append(w.serve, s); return nil })
 	fs.BoolVar(&w.dns, "dns", false, "answer DNS on 127.0.0.1:53: NAME.test is 127.0.0.1, all else does not exist")
+	fs.Int64Var(&w.interrupt, "interrupt", 0, "interrupt the command when that many connections were made")
 	fs.Func("sysctl", "net.NAME=VALUE to set first", func(s string) error { w.sysctls = append(w.sysctls, s); return nil })
 	if err := fs.Parse(args); err != nil {
 		return 2
@@ -57,6 +59,8 @@ func worldMain(args []string) int {
 type world struct {
 	inside, user, down, dns bool
 	serve, sysctls, command []string
+	interrupt               int64
+	connections             atomic.Int64
 }
 
 // enter starts the world again, in new namespaces.
@@ -89,7 +93,7 @@ func (w *world) run() error {
 		}
 	}
 	for _, port := range w.serve {
-		if err := serveHTTP(port); err != nil {
+		if err := w.serveHTTP(port); err != nil {
 			return err
 		}
 	}
@@ -118,7 +122,7 @@ func accompany(cmd *exec.Cmd) error {
 }
 
 // serveHTTP answers every request with the same few bytes.
-func serveHTTP(port string) error {
+func (w *world) serveHTTP(port string) error {
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false)
 	l, err := lc.Listen(context.Background(), "tcp4", "0.0.0.0:"+port)
@@ -130,6 +134,9 @@ func serveHTTP(port string) error {
 			c, err := l.Accept()
 			if err != nil {
 				return
+			}
+			if w.connections.Add(1) == w.interrupt {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGINT) // passed on
 			}
 			go func() {
 				defer c.Close()
