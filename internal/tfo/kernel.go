@@ -9,21 +9,28 @@ import (
 // kernelRelease is the running kernel's version, for the few facts that cannot
 // be tried out. A distribution may have brought a change to an older kernel:
 // whatever can be measured is not decided here.
-var kernelRelease = func() (r release) {
+var kernelRelease = func() kernelVersion {
 	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &r.major, &r.minor)
+	if unix.Uname(&u) != nil {
+		return kernelVersion{}
 	}
-	return r
+	return parseRelease(unix.ByteSliceToString(u.Release[:]))
 }()
 
-type release struct{ major, minor int }
+// kernelVersion is the start of a release such as "6.18.44"; zero when it is
+// not known.
+type kernelVersion struct{ major, minor int }
 
-func (r release) atLeast(major, minor int) bool {
-	return r.major > major || r.major == major && r.minor >= minor
+func parseRelease(s string) (v kernelVersion) {
+	if n, _ := fmt.Sscanf(s, "%d.%d", &v.major, &v.minor); n != 2 {
+		return kernelVersion{}
+	}
+	return v
 }
 
-func (r release) String() string { return fmt.Sprintf("%d.%d", r.major, r.minor) }
+func (v kernelVersion) atLeast(major, minor int) bool {
+	return v.major > major || v.major == major && v.minor >= minor
+}
 
 var (
 	// kernelTellsChild: TCPI_OPT_TFO_CHILD (2b13042d3636).
