@@ -7,8 +7,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +33,34 @@ const (
 	PayloadBytes PayloadKind = 5 // bytes the operator gave
 	PayloadNone  PayloadKind = 6 // nothing: tests cookies only
 )
+
+// LoadPayload understands what people write for a payload: auto, http, tls,
+// dns, none, or file:PATH, which is read.
+func LoadPayload(s string) (PayloadKind, []byte, error) {
+	path, isFile := strings.CutPrefix(s, "file:")
+	if !isFile {
+		kind, ok := map[string]PayloadKind{"auto": PayloadAuto, "http": PayloadHTTP, "tls": PayloadTLS, "dns": PayloadDNS, "none": PayloadNone}[s]
+		if !ok {
+			return 0, nil, fmt.Errorf("unknown payload %q: want auto, http, tls, dns, file:PATH or none", s)
+		}
+		return kind, nil, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, MaxPayload+1))
+	switch {
+	case err != nil:
+		return 0, nil, err
+	case len(b) == 0:
+		return 0, nil, fmt.Errorf("the payload file %s is empty: for no payload use none", path)
+	case len(b) > MaxPayload:
+		return 0, nil, fmt.Errorf("the payload file %s holds more than %d bytes, the most that fits into a SYN on every path", path, MaxPayload)
+	}
+	return PayloadBytes, b, nil
+}
 
 // Payload is what an attempt offers and how to tell that the response to it is
 // complete. Every payload is idempotent: a SYN may arrive twice (RFC 7413,

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +103,26 @@ func TestComplete(t *testing.T) {
 		}
 		if !p.Complete([]byte(tt.whole)) {
 			t.Errorf("port %d: a whole response is not complete", tt.port)
+		}
+	}
+}
+
+func TestLoadPayload(t *testing.T) {
+	file := func(name string, n int) string {
+		p := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(p, bytes.Repeat([]byte("x"), n), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return "file:" + p
+	}
+	for s, want := range map[string]PayloadKind{"auto": PayloadAuto, "http": PayloadHTTP, "tls": PayloadTLS, "dns": PayloadDNS, "none": PayloadNone, file("full", MaxPayload): PayloadBytes} {
+		if kind, b, err := LoadPayload(s); err != nil || kind != want || (kind == PayloadBytes) != (len(b) == MaxPayload) {
+			t.Errorf("%s: %v, %d bytes, %v", s, kind, len(b), err)
+		}
+	}
+	for _, s := range []string{"", "ftp", "file:", "file:/nonexistent", file("empty", 0), file("large", MaxPayload+1)} {
+		if kind, _, err := LoadPayload(s); err == nil {
+			t.Errorf("%q passed as %v", s, kind)
 		}
 	}
 }
