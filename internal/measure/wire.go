@@ -125,10 +125,10 @@ func seenToWire(e *tfo.Wire) *pb.Wire {
 	}
 	return &pb.Wire{
 		Syns:            count(e.Syns),
-		Syn:             segmentToWire(&e.Syn),
+		Syn:             e.Syn.Raw,
 		RetransmitsBare: pb.Tri(e.RetransmitsBare),
 		SynAcks:         count(e.SynAcks),
-		SynAck:          segmentToWire(&e.SynAck),
+		SynAck:          e.SynAck.Raw,
 		AckedBytes:      count(e.Acked),
 		AfterSyns:       count(e.AfterSyns),
 		OverAcked:       e.OverAcked,
@@ -141,13 +141,6 @@ func seenToWire(e *tfo.Wire) *pb.Wire {
 		IcmpFrom:        addrToWire(e.ICMPFrom),
 		Incomplete:      e.Incomplete,
 	}
-}
-
-func segmentToWire(s *tfo.Segment) *pb.Segment {
-	if len(s.Header) == 0 {
-		return nil
-	}
-	return &pb.Segment{Header: s.Header, Ttl: uint32(s.TTL), PayloadBytes: count(s.Payload)}
 }
 
 func (r *reader) attempt(e *tfo.Evidence, w *pb.Attempt) {
@@ -205,8 +198,8 @@ func (r *reader) seen(w *pb.Wire) *tfo.Wire {
 	}
 }
 
-func (r *reader) segment(which string, w *pb.Segment) tfo.Segment {
-	s, err := tfo.ParseSegment(w.GetHeader(), r.octet(which+" TTL", int64(w.GetTtl())), int(w.GetPayloadBytes()))
+func (r *reader) segment(which string, raw []byte) tfo.Segment {
+	s, err := tfo.ParseSegment(raw)
 	if err != nil {
 		r.fail("%s: %v", which, err)
 	}

@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"encoding/binary"
 	"math"
 	"net/netip"
 	"reflect"
@@ -115,17 +116,27 @@ func genWire() *rapid.Generator[*tfo.Wire] {
 	})
 }
 
+// genSegment draws a segment with any options, over either family, or none.
 func genSegment() *rapid.Generator[tfo.Segment] {
 	return rapid.Custom(func(t *rapid.T) tfo.Segment {
-		words := rapid.IntRange(4, 15).Draw(t, "length")
-		if words < 5 {
+		ip, payload := rapid.SampledFrom([]int{0, 20, 40}).Draw(t, "ip"), rapid.IntRange(0, 1400).Draw(t, "payload")
+		if ip == 0 {
 			return tfo.Segment{}
 		}
-		header := rapid.SliceOfN(rapid.Byte(), words*4, words*4).Draw(t, "header")
-		header[12] = byte(words)<<4 | header[12]&15
-		s, err := tfo.ParseSegment(header, rapid.Byte().Draw(t, "ttl"), genCount().Draw(t, "payload"))
-		if err != nil {
-			t.Fatal(err)
+		words := rapid.IntRange(5, 15).Draw(t, "length")
+		raw := rapid.SliceOfN(rapid.Byte(), ip+words*4, ip+words*4).Draw(t, "headers")
+		raw[ip+12] = byte(words)<<4 | raw[ip+12]&15
+		if ip == 20 {
+			raw[0], raw[9] = 0x45, 6
+			raw[6], raw[7] = 0, 0
+			binary.BigEndian.PutUint16(raw[2:], uint16(len(raw)+payload))
+		} else {
+			raw[0], raw[6] = 0x60, 6
+			binary.BigEndian.PutUint16(raw[4:], uint16(words*4+payload))
+		}
+		s, err := tfo.ParseSegment(raw)
+		if err != nil || s.Payload != payload {
+			t.Fatal(s, err)
 		}
 		return s
 	})
@@ -189,19 +200,19 @@ func TestWireKnowsEveryField(t *testing.T) {
 
 func TestWireRefuses(t *testing.T) {
 	for want, w := range map[string]*pb.Measurement{
-		"outcome 300 is out of range":         {Outcome: 300},
-		"verdict -1 is out of range":          {Verdict: -1},
-		"port 65536 is out of range":          {Target: &pb.Target{Port: 65536}},
-		"option kind 256 is out of range":     {Attempts: []*pb.Attempt{{OptionKind: 256}}},
-		"attempt end 1000 is out of range":    {Attempts: []*pb.Attempt{{End: 1000}}},
-		"local port 70000 is out of range":    {Attempts: []*pb.Attempt{{LocalPort: 70000}}},
-		"cookie cleared 256 is out of range":  {Attempts: []*pb.Attempt{{CookieCleared: 256}}},
-		"tcpi options 65536 is out of range":  {Attempts: []*pb.Attempt{{TcpiOptions: 65536}}},
-		"SYN TTL 256 is out of range":         {Attempts: []*pb.Attempt{{Wire: &pb.Wire{Syn: &pb.Segment{Ttl: 256}}}}},
-		"SYN-ACK: 20 bytes are no TCP header": {Attempts: []*pb.Attempt{{Wire: &pb.Wire{SynAck: &pb.Segment{Header: make([]byte, 20)}}}}},
-		"ICMP source of 1 bytes: ":            {Attempts: []*pb.Attempt{{Wire: &pb.Wire{IcmpFrom: []byte{1}}}}},
-		"attempt kind -7 is out of range":     {Attempts: []*pb.Attempt{{Kind: -7}}},
-		"remote address of 3 bytes: ":         {Attempts: []*pb.Attempt{{RemoteAddress: []byte{1, 2, 3}}}},
+		"outcome 300 is out of range":                {Outcome: 300},
+		"verdict -1 is out of range":                 {Verdict: -1},
+		"port 65536 is out of range":                 {Target: &pb.Target{Port: 65536}},
+		"option kind 256 is out of range":            {Attempts: []*pb.Attempt{{OptionKind: 256}}},
+		"attempt end 1000 is out of range":           {Attempts: []*pb.Attempt{{End: 1000}}},
+		"local port 70000 is out of range":           {Attempts: []*pb.Attempt{{LocalPort: 70000}}},
+		"cookie cleared 256 is out of range":         {Attempts: []*pb.Attempt{{CookieCleared: 256}}},
+		"tcpi options 65536 is out of range":         {Attempts: []*pb.Attempt{{TcpiOptions: 65536}}},
+		"reset TTL 256 is out of range":              {Attempts: []*pb.Attempt{{Wire: &pb.Wire{ResetTtl: 256}}}},
+		"SYN-ACK: 20 bytes that are not the headers": {Attempts: []*pb.Attempt{{Wire: &pb.Wire{SynAck: make([]byte, 20)}}}},
+		"ICMP source of 1 bytes: ":                   {Attempts: []*pb.Attempt{{Wire: &pb.Wire{IcmpFrom: []byte{1}}}}},
+		"attempt kind -7 is out of range":            {Attempts: []*pb.Attempt{{Kind: -7}}},
+		"remote address of 3 bytes: ":                {Attempts: []*pb.Attempt{{RemoteAddress: []byte{1, 2, 3}}}},
 	} {
 		_, err := FromWire(w)
 		if err == nil || !strings.HasPrefix(err.Error(), want) {

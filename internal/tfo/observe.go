@@ -78,5 +78,6 @@ func (w *Wire) taken() bool { return w.SynAcks > 0 && w.Acked <= w.Syn.Payload }
 
 // kept is the segment for the evidence; it keeps no reference to the packet.
 func (p *packet) kept() Segment {
-	return makeSegment(bytes.Clone(p.header), p.ttl, p.payload)
+	s, _ := ParseSegment(bytes.Clone(p.headers)) // no error: p was decoded from them
+	return s
 }

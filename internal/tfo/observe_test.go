@@ -1,6 +1,7 @@
 package tfo
 
 import (
+	"bytes"
 	"net/netip"
 	"testing"
 
@@ -22,14 +23,22 @@ type wireTest struct {
 	want   Wire // Syn and SynAck are compared by their TFO facts only
 }
 
+func decoded(b []byte) (p packet) {
+	if !decodePacket(b, &p) {
+		panic("not a packet")
+	}
+	return p
+}
+
 func syn(options []byte, payload int) packet {
-	return packet{seq: isn, flags: flagSYN, ttl: 64, header: tcpHeader(1000, 80, isn, 0, flagSYN, options), options: options, payload: payload}
+	return decoded(seg(us, them, isn, 0, flagSYN, options, payload))
 }
 
 // synAck acknowledges the SYN and n bytes of its payload.
 func synAck(n int, options []byte, payload int) packet {
-	ack := isn + 1 + uint32(n)
-	return packet{seq: irs, ack: ack, flags: flagSYN | flagACK, ttl: 55, header: tcpHeader(80, 1000, irs, ack, flagSYN|flagACK, options), options: options, payload: payload}
+	b := seg(them, us, irs, isn+1+uint32(n), flagSYN|flagACK, options, payload)
+	b[8] = 55 // TTL
+	return decoded(b)
 }
 
 func TestWire(t *testing.T) {
@@ -157,18 +166,19 @@ func TestParseSegment(t *testing.T) {
 	w := Wire{Acked: NotKnown}
 	p := syn(linuxSYN, 30)
 	w.sawSYN(&p)
-	got, err := ParseSegment(w.Syn.Header, w.Syn.TTL, w.Syn.Payload)
+	raw := w.Syn.Raw
+	got, err := ParseSegment(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(w.Syn, got); diff != "" {
 		t.Errorf("-seen +parsed:\n%s", diff)
 	}
-	if none, err := ParseSegment(nil, 0, 0); err != nil || none.Header != nil || none.WindowScale != 0 {
+	if none, err := ParseSegment(nil); err != nil || none.Raw != nil || none.WindowScale != 0 {
 		t.Errorf("no segment: %+v, %v", none, err)
 	}
-	for _, bad := range [][]byte{w.Syn.Header[:19], w.Syn.Header[:20], append(w.Syn.Header[:len(w.Syn.Header):len(w.Syn.Header)], 0), make([]byte, 20)} {
-		if s, err := ParseSegment(bad, 64, 0); err == nil {
+	for _, bad := range [][]byte{raw[:1], raw[:39], raw[:40], append(bytes.Clone(raw), 0), make([]byte, 40), icmpError(router4, us4, 3, 1, raw)} {
+		if s, err := ParseSegment(bad); err == nil {
 			t.Errorf("%d bytes: %+v", len(bad), s)
 		}
 	}

@@ -43,8 +43,8 @@ type packet struct {
 	flags   uint8
 	ttl     uint8  // or hop limit
 	payload int    // bytes behind the TCP header, by the length in the IP header
-	header  []byte // the TCP header; aliases the packet
-	options []byte // the end of it
+	options []byte // aliases the packet
+	headers []byte // the packet up to the end of the options
 
 	// Of an ICMP error. The fields above are those of the quoted segment, of
 	// which only the ports and the sequence number are sure to be there.
@@ -66,7 +66,12 @@ func decodePacket(b []byte, p *packet) bool {
 	switch h.proto {
 	case unix.IPPROTO_TCP:
 		p.src, p.dst, p.ttl = h.src, h.dst, h.ttl
-		return p.segment(h.body, h.length)
+		if !p.segment(h.body, h.length) {
+			return false
+		}
+		end := h.header + tcpHeaderLen + len(p.options)
+		p.headers = b[:end:end]
+		return true
 	case unix.IPPROTO_ICMP, unix.IPPROTO_ICMPV6:
 		if len(h.body) < icmpHeaderLen || h.v6 != (h.proto == unix.IPPROTO_ICMPV6) || !isError(h.v6, h.body[0]) {
 			return false
@@ -93,9 +98,6 @@ func isError(v6 bool, typ uint8) bool {
 	return typ == 3 || typ == 4 || typ == 11 || typ == 12
 }
 
-// dataOffset is the length that a TCP header of at least 20 bytes says it has.
-func dataOffset(header []byte) int { return int(header[12]>>4) * 4 }
-
 func (p *packet) ports(b []byte) {
 	p.sport, p.dport = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
 	p.seq = binary.BigEndian.Uint32(b[4:])
@@ -107,7 +109,7 @@ func (p *packet) segment(b []byte, length int) bool {
 	if len(b) < tcpHeaderLen {
 		return false
 	}
-	header := dataOffset(b)
+	header := int(b[12]>>4) * 4
 	if header < tcpHeaderLen || header > len(b) || header > length {
 		return false
 	}
@@ -115,8 +117,7 @@ func (p *packet) segment(b []byte, length int) bool {
 	p.ack = binary.BigEndian.Uint32(b[8:])
 	p.flags = b[13]
 	p.payload = length - header
-	p.header = b[:header:header]
-	p.options = p.header[tcpHeaderLen:]
+	p.options = b[tcpHeaderLen:header:header]
 	return true
 }
 
@@ -126,6 +127,7 @@ type ipHeader struct {
 	v6       bool
 	ttl      uint8
 	proto    uint8
+	header   int    // bytes before the body
 	body     []byte // as much as was captured
 	length   int    // of the body on the wire
 }
@@ -142,7 +144,7 @@ func decodeIP(b []byte) (h ipHeader, ok bool) {
 			return h, false // the last: not the first fragment
 		}
 		h.src, h.dst, h.ttl, h.proto = mapped(b[12:16]), mapped(b[16:20]), b[8], b[9]
-		h.body = b[n:]
+		h.header, h.body = n, b[n:]
 	case 6:
 		if len(b) < ipv6HeaderLen {
 			return h, false
@@ -150,7 +152,7 @@ func decodeIP(b []byte) (h ipHeader, ok bool) {
 		h.v6, h.ttl, h.proto = true, b[7], b[6]
 		h.src, h.dst = address(b[8:24]), address(b[24:40])
 		h.length = int(binary.BigEndian.Uint16(b[4:]))
-		h.body = b[ipv6HeaderLen:]
+		h.header, h.body = ipv6HeaderLen, b[ipv6HeaderLen:]
 		if !h.skipExtensions() {
 			return h, false
 		}
@@ -184,7 +186,7 @@ func (h *ipHeader) skipExtensions() bool {
 			return false
 		}
 		h.proto = h.body[0]
-		h.body, h.length = h.body[n:], h.length-n
+		h.header, h.body, h.length = h.header+n, h.body[n:], h.length-n
 	}
 	return false
 }

@@ -122,10 +122,10 @@ func TestDecodePacket(t *testing.T) {
 			if p.icmp && p.icmpFrom != from.As16() {
 				t.Errorf("ICMP from %v", netip.AddrFrom16(p.icmpFrom))
 			}
-			if !p.icmp && (!bytes.Equal(p.options, linuxSYN) || !bytes.Equal(p.header[20:], linuxSYN)) {
-				t.Errorf("header % x", p.header)
+			if !p.icmp && (!bytes.Equal(p.options, linuxSYN) || !bytes.Equal(p.headers, tt.in[:bytes.Index(tt.in, linuxSYN)+len(linuxSYN)])) {
+				t.Errorf("options % x of % x", p.options, p.headers)
 			}
-			p.src, p.dst, p.icmpFrom, p.header, p.options = address{}, address{}, address{}, nil, nil
+			p.src, p.dst, p.icmpFrom, p.headers, p.options = address{}, address{}, address{}, nil, nil
 			if p.sport != tt.want.sport || p.dport != tt.want.dport || p.seq != tt.want.seq || p.flags != tt.want.flags || p.ttl != tt.want.ttl ||
 				p.payload != tt.want.payload || p.icmp != tt.want.icmp || p.icmpType != tt.want.icmpType || p.icmpCode != tt.want.icmpCode {
 				t.Errorf("got %+v, want %+v", p, tt.want)
@@ -184,11 +184,12 @@ func FuzzDecodePacket(f *testing.F) {
 	f.Add(icmpError(router4, us4, 3, 1, synPacket()))
 	f.Add(icmpError(router6, us6, 4, 0, seg(port(us6, 1), port(them6, 2), 3, 4, flagSYN, nil, 0)))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		b = b[:min(len(b), snapLen)]
 		var p packet
 		if !decodePacket(b, &p) {
 			return
 		}
-		if p.payload < 0 || p.payload > 65535 || len(p.header) > 60 || len(p.header)%4 != 0 || !p.icmp && len(p.header) < 20 {
+		if p.payload < 0 || p.payload > 65535 || len(p.options) > maxTCPOptions || len(p.options)%4 != 0 || !p.icmp && (len(p.headers) < 40 || len(p.headers) > len(b)) {
 			t.Fatalf("decoded %+v", p)
 		}
 		if p.icmp {
@@ -197,6 +198,9 @@ func FuzzDecodePacket(f *testing.F) {
 		w := Wire{Acked: NotKnown}
 		w.sawSYN(&p)
 		w.sawAnswer(&p)
+		if !bytes.Equal(w.Syn.Raw, p.headers) || w.Syn.Payload != p.payload || w.Syn.TTL != p.ttl || w.Syn.Seq != p.seq {
+			t.Fatalf("decoded %+v, read again %+v", p, w.Syn)
+		}
 		if len(w.Syn.Cookie) > 38 || len(w.SynAck.Cookie) > 38 {
 			t.Fatalf("facts %+v", w)
 		}

@@ -1,7 +1,6 @@
 package tfo
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"time"
@@ -64,13 +63,13 @@ type Wire struct {
 	Packets []Packet
 }
 
-// Segment is a SYN or a SYN-ACK: what is kept of it, and below what that says.
+// Segment is a SYN or a SYN-ACK: its headers, and what they say.
 type Segment struct {
-	Header  []byte // the TCP header with its options, 20 to 60 bytes
-	TTL     uint8  // or hop limit
-	Payload int    // bytes behind the header
+	Raw []byte // IP and TCP header, options included, at most 160 bytes
 
-	Seq uint32
+	Seq     uint32
+	TTL     uint8 // or hop limit
+	Payload int   // bytes, by the length in the IP header
 
 	// OptionKind is the kind of its last TFO option, 0 without one.
 	OptionKind uint8
@@ -93,24 +92,20 @@ type Segment struct {
 	TSVal, TSEcr  uint32
 }
 
-// ParseSegment makes a Segment of what is kept of one. The error says that
-// header is not a whole TCP header; without any bytes there is no segment, and
-// the result is the zero Segment.
-func ParseSegment(header []byte, ttl uint8, payload int) (Segment, error) {
-	if len(header) == 0 {
+// ParseSegment reads a Segment again from its Raw bytes, which it takes over.
+// The error says that they are something else; without any bytes there is no
+// segment, and the result is the zero Segment.
+func ParseSegment(raw []byte) (Segment, error) {
+	var p packet
+	if len(raw) == 0 {
 		return Segment{}, nil
 	}
-	if len(header) < tcpHeaderLen || len(header) != dataOffset(header) {
-		return Segment{}, fmt.Errorf("%d bytes are no TCP header", len(header))
+	if len(raw) > snapLen || !decodePacket(raw, &p) || p.icmp || len(p.headers) != len(raw) {
+		return Segment{}, fmt.Errorf("%d bytes that are not the headers of a TCP segment", len(raw))
 	}
-	return makeSegment(header, ttl, payload), nil
-}
-
-// makeSegment takes header over.
-func makeSegment(header []byte, ttl uint8, payload int) Segment {
-	o := DecodeTCPOptions(header[tcpHeaderLen:])
+	o := DecodeTCPOptions(p.options)
 	s := Segment{
-		Header: header, TTL: ttl, Payload: payload, Seq: binary.BigEndian.Uint32(header[4:]),
+		Raw: raw, Seq: p.seq, TTL: p.ttl, Payload: p.payload,
 		OptionKind: o.FastOpenKind,
 		BothKinds:  o.TFO.Count > 0 && o.Exp.Count > 0,
 		Repeated:   o.TFO.Count > 1 || o.Exp.Count > 1,
@@ -122,7 +117,7 @@ func makeSegment(header []byte, ttl uint8, payload int) Segment {
 	if c := o.FastOpen().Cookie; len(c) > 0 {
 		s.Cookie = c
 	}
-	return s
+	return s, nil
 }
 
 // Mirrored reports whether a SYN-ACK carried an empty TFO option. No server

@@ -917,10 +917,10 @@ func (x *Attempt) GetWire() *Wire {
 type Wire struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Syns            int32                  `protobuf:"zigzag32,1,opt,name=syns" json:"syns,omitempty"` // that left, the first one included
-	Syn             *Segment               `protobuf:"bytes,2,opt,name=syn" json:"syn,omitempty"`      // the first
+	Syn             []byte                 `protobuf:"bytes,2,opt,name=syn" json:"syn,omitempty"`      // headers of the first, IP and TCP
 	RetransmitsBare Tri                    `protobuf:"varint,3,opt,name=retransmits_bare,json=retransmitsBare,enum=tfofleet.v1.Tri" json:"retransmits_bare,omitempty"`
 	SynAcks         int32                  `protobuf:"zigzag32,4,opt,name=syn_acks,json=synAcks" json:"syn_acks,omitempty"`
-	SynAck          *Segment               `protobuf:"bytes,5,opt,name=syn_ack,json=synAck" json:"syn_ack,omitempty"`                // absent without one
+	SynAck          []byte                 `protobuf:"bytes,5,opt,name=syn_ack,json=synAck" json:"syn_ack,omitempty"`                // headers; empty without one
 	AckedBytes      int32                  `protobuf:"zigzag32,6,opt,name=acked_bytes,json=ackedBytes" json:"acked_bytes,omitempty"` // of the SYN's payload; may be more than that
 	AfterSyns       int32                  `protobuf:"zigzag32,7,opt,name=after_syns,json=afterSyns" json:"after_syns,omitempty"`    // SYNs that had left when the SYN-ACK came
 	OverAcked       bool                   `protobuf:"varint,8,opt,name=over_acked,json=overAcked" json:"over_acked,omitempty"`
@@ -973,7 +973,7 @@ func (x *Wire) GetSyns() int32 {
 	return 0
 }
 
-func (x *Wire) GetSyn() *Segment {
+func (x *Wire) GetSyn() []byte {
 	if x != nil {
 		return x.Syn
 	}
@@ -994,7 +994,7 @@ func (x *Wire) GetSynAcks() int32 {
 	return 0
 }
 
-func (x *Wire) GetSynAck() *Segment {
+func (x *Wire) GetSynAck() []byte {
 	if x != nil {
 		return x.SynAck
 	}
@@ -1078,67 +1078,6 @@ func (x *Wire) GetIncomplete() bool {
 	return false
 }
 
-// Segment is a SYN or a SYN-ACK.
-type Segment struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Header        []byte                 `protobuf:"bytes,1,opt,name=header" json:"header,omitempty"` // TCP header with its options
-	Ttl           uint32                 `protobuf:"varint,2,opt,name=ttl" json:"ttl,omitempty"`      // or hop limit
-	PayloadBytes  int32                  `protobuf:"zigzag32,3,opt,name=payload_bytes,json=payloadBytes" json:"payload_bytes,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Segment) Reset() {
-	*x = Segment{}
-	mi := &file_tfofleet_v1_measurement_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Segment) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Segment) ProtoMessage() {}
-
-func (x *Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_measurement_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Segment.ProtoReflect.Descriptor instead.
-func (*Segment) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_measurement_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *Segment) GetHeader() []byte {
-	if x != nil {
-		return x.Header
-	}
-	return nil
-}
-
-func (x *Segment) GetTtl() uint32 {
-	if x != nil {
-		return x.Ttl
-	}
-	return 0
-}
-
-func (x *Segment) GetPayloadBytes() int32 {
-	if x != nil {
-		return x.PayloadBytes
-	}
-	return 0
-}
-
 // Measurement is all attempts of one probe against one target, in order.
 type Measurement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1156,7 +1095,7 @@ type Measurement struct {
 
 func (x *Measurement) Reset() {
 	*x = Measurement{}
-	mi := &file_tfofleet_v1_measurement_proto_msgTypes[4]
+	mi := &file_tfofleet_v1_measurement_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +1107,7 @@ func (x *Measurement) String() string {
 func (*Measurement) ProtoMessage() {}
 
 func (x *Measurement) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_measurement_proto_msgTypes[4]
+	mi := &file_tfofleet_v1_measurement_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +1120,7 @@ func (x *Measurement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Measurement.ProtoReflect.Descriptor instead.
 func (*Measurement) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_measurement_proto_rawDescGZIP(), []int{4}
+	return file_tfofleet_v1_measurement_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Measurement) GetTarget() *Target {
@@ -1250,7 +1189,7 @@ type MeasurementBatch struct {
 
 func (x *MeasurementBatch) Reset() {
 	*x = MeasurementBatch{}
-	mi := &file_tfofleet_v1_measurement_proto_msgTypes[5]
+	mi := &file_tfofleet_v1_measurement_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1262,7 +1201,7 @@ func (x *MeasurementBatch) String() string {
 func (*MeasurementBatch) ProtoMessage() {}
 
 func (x *MeasurementBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_measurement_proto_msgTypes[5]
+	mi := &file_tfofleet_v1_measurement_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1275,7 +1214,7 @@ func (x *MeasurementBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MeasurementBatch.ProtoReflect.Descriptor instead.
 func (*MeasurementBatch) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_measurement_proto_rawDescGZIP(), []int{5}
+	return file_tfofleet_v1_measurement_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *MeasurementBatch) GetMeasurements() []*Measurement {
@@ -1333,13 +1272,13 @@ const file_tfofleet_v1_measurement_proto_rawDesc = "" +
 	"\rresponse_hash\x18\x1c \x01(\x06R\fresponseHash\x12\x1f\n" +
 	"\vwire_absent\x18\x1d \x01(\tR\n" +
 	"wireAbsent\x12%\n" +
-	"\x04wire\x18\x1e \x01(\v2\x11.tfofleet.v1.WireR\x04wire\"\x9e\x04\n" +
+	"\x04wire\x18\x1e \x01(\v2\x11.tfofleet.v1.WireR\x04wire\"\xf2\x03\n" +
 	"\x04Wire\x12\x12\n" +
-	"\x04syns\x18\x01 \x01(\x11R\x04syns\x12&\n" +
-	"\x03syn\x18\x02 \x01(\v2\x14.tfofleet.v1.SegmentR\x03syn\x12;\n" +
+	"\x04syns\x18\x01 \x01(\x11R\x04syns\x12\x10\n" +
+	"\x03syn\x18\x02 \x01(\fR\x03syn\x12;\n" +
 	"\x10retransmits_bare\x18\x03 \x01(\x0e2\x10.tfofleet.v1.TriR\x0fretransmitsBare\x12\x19\n" +
-	"\bsyn_acks\x18\x04 \x01(\x11R\asynAcks\x12-\n" +
-	"\asyn_ack\x18\x05 \x01(\v2\x14.tfofleet.v1.SegmentR\x06synAck\x12\x1f\n" +
+	"\bsyn_acks\x18\x04 \x01(\x11R\asynAcks\x12\x17\n" +
+	"\asyn_ack\x18\x05 \x01(\fR\x06synAck\x12\x1f\n" +
 	"\vacked_bytes\x18\x06 \x01(\x11R\n" +
 	"ackedBytes\x12\x1d\n" +
 	"\n" +
@@ -1357,11 +1296,7 @@ const file_tfofleet_v1_measurement_proto_rawDesc = "" +
 	"\ticmp_from\x18\x0f \x01(\fR\bicmpFrom\x12\x1e\n" +
 	"\n" +
 	"incomplete\x18\x10 \x01(\bR\n" +
-	"incomplete\"X\n" +
-	"\aSegment\x12\x16\n" +
-	"\x06header\x18\x01 \x01(\fR\x06header\x12\x10\n" +
-	"\x03ttl\x18\x02 \x01(\rR\x03ttl\x12#\n" +
-	"\rpayload_bytes\x18\x03 \x01(\x11R\fpayloadBytes\"\xcd\x02\n" +
+	"incomplete\"\xcd\x02\n" +
 	"\vMeasurement\x12+\n" +
 	"\x06target\x18\x01 \x01(\v2\x13.tfofleet.v1.TargetR\x06target\x12.\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x14.tfofleet.v1.OutcomeR\aoutcome\x12.\n" +
@@ -1461,7 +1396,7 @@ func file_tfofleet_v1_measurement_proto_rawDescGZIP() []byte {
 }
 
 var file_tfofleet_v1_measurement_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_tfofleet_v1_measurement_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_tfofleet_v1_measurement_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_tfofleet_v1_measurement_proto_goTypes = []any{
 	(Plan)(0),                // 0: tfofleet.v1.Plan
 	(Family)(0),              // 1: tfofleet.v1.Family
@@ -1475,9 +1410,8 @@ var file_tfofleet_v1_measurement_proto_goTypes = []any{
 	(*Target)(nil),           // 9: tfofleet.v1.Target
 	(*Attempt)(nil),          // 10: tfofleet.v1.Attempt
 	(*Wire)(nil),             // 11: tfofleet.v1.Wire
-	(*Segment)(nil),          // 12: tfofleet.v1.Segment
-	(*Measurement)(nil),      // 13: tfofleet.v1.Measurement
-	(*MeasurementBatch)(nil), // 14: tfofleet.v1.MeasurementBatch
+	(*Measurement)(nil),      // 12: tfofleet.v1.Measurement
+	(*MeasurementBatch)(nil), // 13: tfofleet.v1.MeasurementBatch
 }
 var file_tfofleet_v1_measurement_proto_depIdxs = []int32{
 	3,  // 0: tfofleet.v1.Attempt.kind:type_name -> tfofleet.v1.AttemptKind
@@ -1486,19 +1420,17 @@ var file_tfofleet_v1_measurement_proto_depIdxs = []int32{
 	5,  // 3: tfofleet.v1.Attempt.cookie_before_state:type_name -> tfofleet.v1.CookieState
 	5,  // 4: tfofleet.v1.Attempt.cookie_after_state:type_name -> tfofleet.v1.CookieState
 	11, // 5: tfofleet.v1.Attempt.wire:type_name -> tfofleet.v1.Wire
-	12, // 6: tfofleet.v1.Wire.syn:type_name -> tfofleet.v1.Segment
-	6,  // 7: tfofleet.v1.Wire.retransmits_bare:type_name -> tfofleet.v1.Tri
-	12, // 8: tfofleet.v1.Wire.syn_ack:type_name -> tfofleet.v1.Segment
-	9,  // 9: tfofleet.v1.Measurement.target:type_name -> tfofleet.v1.Target
-	7,  // 10: tfofleet.v1.Measurement.outcome:type_name -> tfofleet.v1.Outcome
-	8,  // 11: tfofleet.v1.Measurement.verdict:type_name -> tfofleet.v1.Verdict
-	10, // 12: tfofleet.v1.Measurement.attempts:type_name -> tfofleet.v1.Attempt
-	13, // 13: tfofleet.v1.MeasurementBatch.measurements:type_name -> tfofleet.v1.Measurement
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	6,  // 6: tfofleet.v1.Wire.retransmits_bare:type_name -> tfofleet.v1.Tri
+	9,  // 7: tfofleet.v1.Measurement.target:type_name -> tfofleet.v1.Target
+	7,  // 8: tfofleet.v1.Measurement.outcome:type_name -> tfofleet.v1.Outcome
+	8,  // 9: tfofleet.v1.Measurement.verdict:type_name -> tfofleet.v1.Verdict
+	10, // 10: tfofleet.v1.Measurement.attempts:type_name -> tfofleet.v1.Attempt
+	12, // 11: tfofleet.v1.MeasurementBatch.measurements:type_name -> tfofleet.v1.Measurement
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_tfofleet_v1_measurement_proto_init() }
@@ -1512,7 +1444,7 @@ func file_tfofleet_v1_measurement_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tfofleet_v1_measurement_proto_rawDesc), len(file_tfofleet_v1_measurement_proto_rawDesc)),
 			NumEnums:      9,
-			NumMessages:   6,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
