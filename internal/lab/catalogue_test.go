@@ -119,68 +119,72 @@ var withLoss = []string{"clean-loss", "no-tfo-loss"}
 func TestCatalogue(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t, lab.Config{})
-	var mu sync.Mutex
-	seen := map[string][2]ladder{}
 	var all sync.WaitGroup
-	for _, p := range l.Targets() {
-		for i, a := range []netip.Addr{p.V4, p.V6} {
-			if !a.IsValid() || slices.Contains(withLoss, p.Name) {
-				continue
+	// A client stands on a thread of its own; too many at once keep the box
+	// from its turn. The paths that take longest come last in the catalogue
+	// and go first here.
+	turn := make(chan struct{}, 16)
+	for _, p := range slices.Backward(l.Targets()) {
+		if slices.Contains(withLoss, p.Name) {
+			continue
+		}
+		for i, as := range [][]netip.Addr{p.Addrs4(3), p.Addrs6(3)} {
+			row, ok := ladders[p.Name]
+			if !ok {
+				t.Errorf("%s: no row in ladders", p.Name)
 			}
+			if other, ok := ladders6[p.Name]; ok && i == 1 {
+				row = other
+			}
+			turn <- struct{}{}
 			all.Go(func() {
+				defer func() { <-turn }()
+				// On a machine so busy that a second passes between two steps,
+				// timers fire that no path has a part in. What a path does it
+				// does every time, at every address.
 				var got ladder
-				err := lab.In(l.ClientNetNS(), func() error {
-					c, err := newClient()
-					if err != nil {
-						return err
+				for _, a := range as {
+					if got = walk(t, l, p, a); got == row {
+						return
 					}
-					defer c.close()
-					for i := range got {
-						got[i] = c.connect(netip.AddrPortFrom(a, p.Port), i > 0 && i < len(got)-1, payloadFor(p))
-					}
-					return nil
-				})
-				if err != nil {
-					t.Error(err)
 				}
-				mu.Lock()
-				defer mu.Unlock()
-				both := seen[p.Name]
-				both[i] = got
-				seen[p.Name] = both
+				if len(as) > 0 {
+					t.Errorf("%s, IPv%d:\n got %q\nwant %q", p.Name, 4+2*i, got, row)
+				}
 			})
 		}
 	}
 	all.Wait()
 	for _, p := range l.Targets() {
-		if slices.Contains(withLoss, p.Name) {
-			continue
+		c := l.Counters(p.Name)
+		for i, n := range c.Rules {
+			if n == 0 && p.Name != "big-data-dropped" && !slices.Contains(withLoss, p.Name) {
+				t.Errorf("%s: rule never struck: %s", p.Name, p.Rules[i])
+			}
 		}
-		t.Run(p.Name, func(t *testing.T) {
-			want, ok := ladders[p.Name]
-			if !ok {
-				t.Fatal("no row in ladders")
-			}
-			for i, a := range []netip.Addr{p.V4, p.V6} {
-				want := want
-				if w, ok := ladders6[p.Name]; ok && i == 1 {
-					want = w
-				}
-				if got := seen[p.Name][i]; a.IsValid() && got != want {
-					t.Errorf("to %s:\n got %q\nwant %q", a, got, want)
-				}
-			}
-			c := l.Counters(p.Name)
-			for i, n := range c.Rules {
-				if n == 0 && p.Name != "big-data-dropped" {
-					t.Errorf("rule never struck: %s", p.Rules[i])
-				}
-			}
-			if c.Frames == 0 || c.SYN < 5 || c.SYNOption < 3 {
-				t.Errorf("counters do not show the ladder: %+v", c)
-			}
-		})
+		if !slices.Contains(withLoss, p.Name) && (c.SYN < 10 || c.SYNOption < 6 || c.Frames < c.SYN+c.SYNACK) {
+			t.Errorf("%s: counters do not show the ladders: %+v", p.Name, c)
+		}
 	}
+}
+
+// walk makes the ladder's connections to one address of a path.
+func walk(t *testing.T, l *lab.Lab, p lab.Placed, a netip.Addr) (got ladder) {
+	err := lab.In(l.ClientNetNS(), func() error {
+		c, err := newClient()
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		for i := range got {
+			got[i] = c.connect(netip.AddrPortFrom(a, p.Port), i > 0 && i < len(got)-1, payloadFor(p))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return got
 }
 
 func payloadFor(p lab.Placed) []byte {

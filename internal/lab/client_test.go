@@ -115,8 +115,8 @@ func (c *client) connect(to netip.AddrPort, fastOpen bool, payload []byte) outco
 	default:
 		b.WriteString("plain")
 	}
-	deadline := time.Now().Add(c.patient)
-	if !wait(fd, unix.POLLOUT, deadline) {
+	// Not writable in SYN_SENT, with data in the SYN or without (tcp_poll).
+	if !wait(fd, unix.POLLOUT, time.Now().Add(c.patient)) {
 		b.WriteString(" timeout")
 		return outcome(b.String())
 	}
@@ -124,21 +124,7 @@ func (c *client) connect(to netip.AddrPort, fastOpen bool, payload []byte) outco
 		fmt.Fprintf(&b, " %s", unix.ErrnoName(unix.Errno(errno)))
 		return outcome(b.String())
 	}
-	// A socket with data in its SYN is writable before the handshake.
 	info, raw := tcpInfo(fd)
-	for info.State == unix.BPF_TCP_SYN_SENT {
-		if time.Now().After(deadline) {
-			b.WriteString(" timeout")
-			return outcome(b.String())
-		}
-		if wait(fd, unix.POLLIN|unix.POLLRDHUP, time.Now().Add(2*time.Millisecond)) {
-			if errno, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); errno != 0 {
-				fmt.Fprintf(&b, " %s", unix.ErrnoName(unix.Errno(errno)))
-				return outcome(b.String())
-			}
-		}
-		info, raw = tcpInfo(fd)
-	}
 	after := c.cookie(to.Addr())
 	fail := raw[7] >> 1 & 3
 	switch {
@@ -167,7 +153,8 @@ func (c *client) connect(to netip.AddrPort, fastOpen bool, payload []byte) outco
 	}
 	if sent < len(payload) {
 		if _, err := unix.Write(fd, payload[sent:]); err != nil {
-			panic(err)
+			fmt.Fprintf(&b, " %s", unix.ErrnoName(err.(unix.Errno)))
+			return outcome(b.String())
 		}
 	}
 	b.WriteString(" " + readAnswer(fd, time.Now().Add(c.listen)))
