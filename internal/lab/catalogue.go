@@ -22,10 +22,11 @@ var (
 
 // Catalogue returns every path of the lab: what is healthy, then what a path
 // or a server does to the option, the cookie, the data, the flow and the
-// client. Each is made of real servers and the rules shown; Truth is what the
-// standard plan must find, in [measure.Verdict]'s words.
+// client, and at last what only a scripted peer does. Each is made of the
+// servers and the rules shown; Truth is what the standard plan must find, in
+// [measure.Verdict]'s words.
 func Catalogue() []Path {
-	return slices.Concat(healthy(), withoutTFO(), optionFaults(), cookieFaults(), dataFaults(), flowFaults(), unreachable())
+	return slices.Concat(healthy(), withoutTFO(), optionFaults(), cookieFaults(), dataFaults(), flowFaults(), unreachable(), scripted())
 }
 
 func healthy() []Path {

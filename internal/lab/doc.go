@@ -11,7 +11,8 @@
 //	   └────────────direct0─────────────────────┘
 //
 // The servers are real Linux listeners. They answer on whole prefixes, so a
-// path costs the same with one address or a thousand. The direct link passes
+// path costs the same with one address or a thousand. What no Linux listener
+// does, a scripted peer behind the box plays ([Script]). The direct link passes
 // no box and is for clean, fast tests.
 //
 // What may not enter: anything that knows how a target is measured. The lab

@@ -45,6 +45,7 @@ type flow struct {
 	fin     Dir
 	closed  bool
 	seen    int64    // ns, the last frame
+	peer    *peer    // on scripted paths, once it was sent a SYN
 	due     [2]int64 // ns, when the last frame held back leaves, by direction
 
 	// The TFO option of the client's latest SYN, for Mirror.
