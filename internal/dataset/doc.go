@@ -38,7 +38,8 @@
 //     from "not_read" where cookie_before is null in both cases.
 //   - Enums are stored by name. A number this version has no name for is
 //     stored as that number in digits, so nothing from a newer probe is lost.
-//   - What passed on the wire (tfo.Wire) is not in the tables; wire_absent is.
+//   - What passed on the wire (tfo.Wire) is in the columns wire_*, without its
+//     packets but for the headers of SYN and SYN-ACK.
 //   - Columns are only ever added. [SchemaVersion] in survey.json grows when a
 //     reader has to know.
 //

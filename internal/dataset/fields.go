@@ -65,6 +65,7 @@ func (r *attemptRow) each(f fields) {
 	f.number("response_bytes", int64(r.ResponseBytes))
 	f.hex("response_hash", r.hash())
 	f.text("wire_absent", r.WireAbsent)
+	r.eachWire(f)
 	f.base64("info_handshake", r.InfoHandshake)
 	f.base64("info_final", r.InfoFinal)
 }

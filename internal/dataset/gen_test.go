@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"time"
 
@@ -105,11 +106,62 @@ func genEvidence(target netip.AddrPort) *rapid.Generator[tfo.Evidence] {
 			ResponseBytes:   rapid.IntRange(0, 1<<20).Draw(t, "response"),
 			ResponseHash:    rapid.Uint64().Draw(t, "hash"),
 			WireAbsent:      genWord.Draw(t, "wire"),
+			Wire:            genWire().Draw(t, "seen"),
 		}
 		if rapid.IntRange(0, 9).Draw(t, "elsewhere") == 0 {
 			e.Remote = netip.AddrPortFrom(genAddr().Draw(t, "remote"), rapid.Uint16().Draw(t, "remote port"))
 		}
 		return e
+	})
+}
+
+// genWire draws facts from the wire that go together, or none.
+func genWire() *rapid.Generator[*tfo.Wire] {
+	return rapid.Custom(func(t *rapid.T) *tfo.Wire {
+		if rapid.Bool().Draw(t, "absent") {
+			return nil
+		}
+		w := &tfo.Wire{
+			Syns:            rapid.IntRange(1, 9).Draw(t, "syns"),
+			Syn:             genSegment().Draw(t, "syn"),
+			RetransmitsBare: tfo.Tri(rapid.IntRange(0, 2).Draw(t, "bare")),
+			SynAcks:         rapid.IntRange(0, 3).Draw(t, "syn-acks"),
+			Acked:           tfo.NotKnown,
+			OverAcked:       rapid.Bool().Draw(t, "over"),
+			Resets:          rapid.IntRange(0, 2).Draw(t, "resets"),
+			ICMPErrors:      rapid.IntRange(0, 2).Draw(t, "icmp"),
+			Incomplete:      rapid.Bool().Draw(t, "incomplete"),
+		}
+		if w.SynAcks > 0 {
+			w.SynAck = genSegment().Draw(t, "syn-ack")
+			w.Acked = rapid.IntRange(0, 65535).Draw(t, "acked")
+			w.AfterSyns = rapid.IntRange(1, w.Syns).Draw(t, "after")
+		}
+		if w.Resets > 0 {
+			w.ResetTTL, w.ResetHandshake = rapid.Byte().Draw(t, "ttl"), rapid.Bool().Draw(t, "handshake")
+		}
+		if w.ICMPErrors > 0 {
+			w.ICMPType, w.ICMPCode = rapid.Byte().Draw(t, "type"), rapid.Byte().Draw(t, "code")
+			w.ICMPFrom = genAddr().Draw(t, "from")
+		}
+		return w
+	})
+}
+
+// genSegment draws the headers of an IPv4 segment with any options.
+func genSegment() *rapid.Generator[tfo.Segment] {
+	return rapid.Custom(func(t *rapid.T) tfo.Segment {
+		raw := make([]byte, 40, 80)
+		raw[0], raw[8], raw[9] = 0x45, rapid.Byte().Draw(t, "ttl"), 6
+		raw = append(raw, make([]byte, 4*rapid.IntRange(0, 10).Draw(t, "options"))...)
+		copy(raw[40:], rapid.SliceOfN(rapid.Byte(), 0, len(raw)-40).Draw(t, "bytes"))
+		binary.BigEndian.PutUint16(raw[2:], uint16(len(raw)+rapid.IntRange(0, 1400).Draw(t, "payload")))
+		raw[32] = byte(len(raw)-20) / 4 << 4
+		s, err := tfo.ParseSegment(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
 	})
 }
 

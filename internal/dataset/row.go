@@ -22,6 +22,7 @@ type attemptCells struct {
 	started, connect, firstByte, total int64
 	synAcked, clientFail, tcpiOptions  int32
 	hash                               [8]byte
+	wire                               wireCells
 }
 
 // cell stores v and returns where, or nil, which is null, when v is not known.
@@ -153,6 +154,7 @@ func (r *attemptRow) fill(k *ChunkKey, m *measure.Measurement, seq int, target s
 	binary.BigEndian.PutUint64(c.hash[:], e.ResponseHash)
 	r.ResponseHash = cell(&c.hash, c.hash, e.ResponseHash != 0)
 	r.WireAbsent = e.WireAbsent
+	r.fillWire(e.Wire, &c.wire)
 	r.InfoHandshake, r.InfoFinal = e.InfoHandshake, e.InfoFinal
 }
 
@@ -205,6 +207,7 @@ func (r *attemptRow) evidence() (e tfo.Evidence, err error) {
 		CookieAfter:     tfo.Cookie{State: parse(&p, cookieStates, "cookie_after_state", r.CookieAfterState), Bytes: blob(r.CookieAfter)},
 		ResponseBytes:   int(r.ResponseBytes),
 		WireAbsent:      r.WireAbsent,
+		Wire:            r.wire(&p),
 	}
 	if r.ResponseHash != nil {
 		e.ResponseHash = binary.BigEndian.Uint64(r.ResponseHash[:])

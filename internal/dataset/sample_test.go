@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"encoding/hex"
 	"net/netip"
 	"time"
 
@@ -38,9 +39,27 @@ func supportedTarget() measure.Measurement {
 				Kind: tfo.KindData, Start: at, Local: local, Remote: remote, OptionKind: 34, Offered: 100, SynBytes: 100, SynAcked: 100, End: tfo.EndResponse,
 				ConnectNS: 10_000_000, FirstByteNS: 10_500_000, TotalNS: 11_000_000, TCPIOptions: 39, CookieCleared: tfo.No,
 				CookieBefore: cookie, CookieAfter: cookie, ResponseBytes: 10, ResponseHash: 0x0102030405060708,
+				Wire: &tfo.Wire{
+					Syns: 1, Syn: segment("450000a80000400040060000c6336401c00002079c4001bb000003e800000000c002faf000000000020405b40402080a0000000100000000010303072206deadbeef0101"),
+					SynAcks: 1, SynAck: segment("4500002c0000400040060000c0000207c633640101bb9c40000013880000044d6012faf000000000020405b4"), Acked: 100, AfterSyns: 1,
+					Resets: 1, ResetTTL: 55, ResetHandshake: true,
+				},
 			},
 		},
 	}
+}
+
+// segment is the segment whose headers are given in hex.
+func segment(headers string) tfo.Segment {
+	raw, err := hex.DecodeString(headers)
+	if err != nil {
+		panic(err)
+	}
+	s, err := tfo.ParseSegment(raw)
+	if err != nil {
+		panic(err)
+	}
+	return s
 }
 
 // unresolvedTarget is a measurement that never had an address.
