@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"errors"
+	"maps"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -20,7 +21,7 @@ type Guard struct {
 }
 
 // Guard makes the guard of a server.
-func (a *Authority) Guard(t Table) *Guard { return &Guard{a, t, newLimiter()} }
+func (a *Authority) Guard(t Table) *Guard { return &Guard{a, maps.Clone(t), newLimiter()} }
 
 // ServerOptions is what a server needs to be guarded: credentials and
 // interceptors, which come before others. It may serve TCP listeners and the one

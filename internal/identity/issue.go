@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base32"
-	"encoding/hex"
 	"fmt"
 	"math/big"
 	"net"
@@ -57,7 +56,7 @@ func newSerial() (*big.Int, error) {
 }
 
 // serialOf is the serial as it is kept: hexadecimal.
-func serialOf(c *x509.Certificate) string { return hex.EncodeToString(c.SerialNumber.Bytes()) }
+func serialOf(c *x509.Certificate) string { return c.SerialNumber.Text(16) }
 
 // newRoot makes a root and its key.
 func newRoot(fleet string, now time.Time) (root, error) {

@@ -195,3 +195,14 @@ func (s *state) PutCertificate(c identity.Certificate) error {
 	s.certificates[c.Serial] = copyCertificate(c)
 	return nil
 }
+
+// Forget drops a member, as no controller ever does.
+func (s *Memory) Forget(kind identity.Kind, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.state.members[memberKey{kind, name}]; !ok {
+		return identity.ErrNotFound
+	}
+	delete(s.state.members, memberKey{kind, name})
+	return nil
+}

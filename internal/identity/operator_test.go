@@ -1,0 +1,133 @@
+package identity_test
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"tfofleet/internal/identity"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// command is one call of an operator over the connection.
+func command(conn *grpc.ClientConn) (string, error) {
+	resp, err := pb.NewControlServiceClient(conn).GetSurvey(ctx, &pb.GetSurveyRequest{})
+	return resp.GetState().GetName(), err
+}
+
+func TestOperator(t *testing.T) {
+	c := newController(t)
+	issued, err := c.IssueOperator(ctx, "anna", []string{c.address})
+	ok(t, err)
+	path := filepath.Join(t.TempDir(), "keys", "anna.json")
+	ok(t, issued.Save(path))
+	cred, err := identity.LoadCredential(path)
+	ok(t, err)
+	if s := cred.Subject(); s.Kind != identity.KindOperator || s.Name != "anna" || cred.Addresses()[0] != c.address {
+		t.Errorf("%v at %v", s, cred.Addresses())
+	}
+	conn := dial(t, c.address, cred.Transport())
+	name, err := command(conn)
+	ok(t, err)
+	if name != "anna" {
+		t.Errorf("the controller knows the operator as %q", name)
+	}
+	_, err = grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+	ok(t, err)
+	_, err = call(conn)
+	denied(t, err, identity.NotPermitted)
+
+	second, err := c.IssueOperator(ctx, "anna", []string{c.address})
+	ok(t, err)
+	_, err = command(dial(t, c.address, second.Transport()))
+	ok(t, err)
+	c.clock.add(2 * time.Hour)
+	_, err = command(conn)
+	denied(t, err, identity.CertificateSuperseded)
+
+	ok(t, c.Ban(ctx, identity.KindOperator, "anna", "left"))
+	_, err = command(dial(t, c.address, second.Transport()))
+	denied(t, err, identity.Banned)
+	_, err = c.IssueOperator(ctx, "anna", []string{c.address})
+	denied(t, err, identity.Banned)
+
+	for _, name := range []string{"", "Anna", "a/b", "a.b"} {
+		if _, err := c.IssueOperator(ctx, name, []string{c.address}); err == nil {
+			t.Errorf("%q is a name", name)
+		}
+	}
+	if _, err := c.IssueOperator(ctx, "bob", nil); err == nil {
+		t.Error("a credential that leads nowhere")
+	}
+	if err := c.Ban(ctx, identity.KindProbe, "nobody", ""); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("%v, want ErrNotFound", err)
+	}
+}
+
+// TestOperatorIsNoProbe: a probe's directory with an operator's credential.
+func TestOperatorIsNoProbe(t *testing.T) {
+	c := newController(t)
+	cred, err := c.IssueOperator(ctx, "anna", []string{c.address})
+	ok(t, err)
+	dir := t.TempDir()
+	ok(t, cred.Save(filepath.Join(dir, "credential.json")))
+	if _, err := identity.OpenProbe(identity.ProbeConfig{Dir: dir}); err == nil {
+		t.Error("it was opened")
+	}
+}
+
+func TestSocket(t *testing.T) {
+	c := newController(t)
+	path := filepath.Join(t.TempDir(), "run", "controller.sock")
+	l, err := identity.ListenSocket(path)
+	ok(t, err)
+	tcp := listen(t)
+	server := c.serve(l, tcp) // one server, both
+	for file, want := range map[string]os.FileMode{filepath.Dir(path): 0o700, path: 0o600} {
+		info, err := os.Stat(file)
+		ok(t, err)
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s has mode %04o, want %04o", file, got, want)
+		}
+	}
+	conn := dial(t, "unix://"+path, insecure.NewCredentials())
+	name, err := command(conn)
+	ok(t, err)
+	if name != "socket" {
+		t.Errorf("the controller knows the operator as %q", name)
+	}
+	_, err = call(conn)
+	denied(t, err, identity.NotPermitted)
+	_, err = call(c.joined().dial(tcp.Addr().String()))
+	ok(t, err)
+
+	if _, err := identity.ListenSocket(path); err == nil || !contains(err.Error(), "another controller") {
+		t.Errorf("a second controller: %v", err)
+	}
+	server.Stop()
+
+	// A controller that was killed leaves its socket.
+	dead, err := net.Listen("unix", path)
+	ok(t, err)
+	dead.(*net.UnixListener).SetUnlinkOnClose(false)
+	ok(t, dead.Close())
+	l, err = identity.ListenSocket(path)
+	ok(t, err)
+	ok(t, l.Close())
+
+	ok(t, os.WriteFile(path, nil, 0o600))
+	if _, err := identity.ListenSocket(path); err == nil {
+		t.Error("a file was removed for the socket")
+	}
+	ok(t, os.Chmod(filepath.Dir(path), 0o755))
+	if _, err := identity.ListenSocket(path); !errors.Is(err, identity.ErrMode) {
+		t.Errorf("%v, want ErrMode", err)
+	}
+}
