@@ -3,6 +3,7 @@ package measure_test
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -10,9 +11,12 @@ import (
 	"time"
 
 	"tfofleet/internal/lab"
+	"tfofleet/internal/lab/labtest"
 	"tfofleet/internal/measure"
 	"tfofleet/internal/tfo"
 )
+
+func TestMain(m *testing.M) { os.Exit(labtest.Main(m)) }
 
 // survey measures all targets at once on the real kernel and returns the
 // measurements in the order of the targets.
@@ -50,11 +54,7 @@ func describe(m measure.Measurement) string {
 // TestEveryPath holds the whole way from SYN to verdict to the ground truth of
 // every path of the lab, over IPv4 and IPv6.
 func TestEveryPath(t *testing.T) {
-	l, err := lab.New(t.Context(), lab.Config{Seed: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l := labtest.New(t, lab.Config{Seed: 1})
 	var targets []measure.Target
 	var paths []lab.Placed
 	for _, p := range l.Targets() {
@@ -83,11 +83,7 @@ func TestEveryPath(t *testing.T) {
 // TestLossBlamesNobody measures 1,000 healthy targets over a path that loses
 // 2 % of all frames each way. Not one may be given a fault.
 func TestLossBlamesNobody(t *testing.T) {
-	l, err := lab.New(t.Context(), lab.Config{Seed: 7})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l := labtest.New(t, lab.Config{Seed: 7})
 	var targets []measure.Target
 	for _, p := range l.Targets() {
 		if p.Name == "clean-loss" {
@@ -115,11 +111,7 @@ func TestLossBlamesNobody(t *testing.T) {
 // TestThoroughTrials asks the further questions of the thorough plan on paths
 // whose answer is known.
 func TestThoroughTrials(t *testing.T) {
-	l, err := lab.New(t.Context(), lab.Config{Seed: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l := labtest.New(t, lab.Config{Seed: 1})
 	tests := []struct {
 		path string
 		want measure.Verdict
