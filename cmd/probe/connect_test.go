@@ -45,7 +45,7 @@ func TestConnectTells(t *testing.T) {
 		{"clean", nil, []string{"cookie request, no data (seen)", "TFO kind 34, cookie ", "bytes of SYN data acknowledged", "SYN_DATA yes", "cache entry deleted first", "verdict: supported", "because 2 of 2 attempts"}},
 		{"mirrored", nil, []string{"TFO kind 34, empty (seen)", "verdict: unsupported"}},
 		{"data-dropped", nil, []string{"sent again after a timeout", "without option and data (seen)", "client_fail 3 (SYN retransmitted)", "verdict: data_dropped"}},
-		{"data-icmp", nil, []string{"ICMP type 3 code 13", "verdict: reset"}},
+		{"data-icmp", nil, []string{"type 3 code 13 from", "verdict: reset"}},
 		{"clean", []string{"--no-cookie"}, []string{"bytes of data (seen)", "< SYN-ACK   no TFO option (seen), 0 of 1", "verdict: unsupported", "tfo.cookieless.refused"}},
 		{"cookieless", []string{"--no-cookie"}, []string{"verdict: supported", "tfo.cookieless.accepted"}},
 		{"clean", []string{"--repeat", "2"}, []string{"2 measurements: supported 2"}},
