@@ -124,6 +124,7 @@ func (t *tally) conditions(v Verdict, attempts []tfo.Evidence) []Condition {
 	add(CondTriesDisagree, v == Inconclusive && t.tfo-t.of[local] > 0 && t.plainOK > 0)
 
 	cookies(add, attempts)
+	onWire(add, attempts)
 	t.side.conditions(add)
 	if t.plan == Cookieless {
 		add(CondCookielessAccepted, t.of[acked] > 0)
@@ -146,8 +147,8 @@ func (t *tally) conditions(v Verdict, attempts []tfo.Evidence) []Condition {
 		case refused:
 			add(CondSynDataFailed, hadCookie(ev))
 			if v != Offline {
-				add(CondAnsweredRST, ev.Errno == "ECONNREFUSED" || ev.Errno == "ECONNRESET")
-				add(CondAnsweredICMP, ev.Errno != "ECONNREFUSED" && ev.Errno != "ECONNRESET")
+				add(CondAnsweredRST, byRST(ev))
+				add(CondAnsweredICMP, !byRST(ev))
 			}
 		case noAnswer, silent:
 			add(CondSynDataFailed, hadCookie(ev))
