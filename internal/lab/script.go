@@ -126,12 +126,13 @@ const (
 	Respond            Then = iota // response and FIN in one segment
 	RespondInSynAck                // response in the SYN-ACK itself, FIN after the handshake
 	RespondAllInSynAck             // response and FIN in the SYN-ACK itself
+	RespondAndReset                // response, and a reset right behind it in place of FIN
 	ResetAtOnce                    // reset right behind the SYN-ACK
 	ResetOnAck                     // reset in answer to the client's next segment
 )
 
 func (t Then) String() string {
-	return [...]string{"respond", "respond in the SYN-ACK", "respond and close in the SYN-ACK", "reset at once", "reset after the handshake"}[t]
+	return [...]string{"respond", "respond in the SYN-ACK", "respond and close in the SYN-ACK", "respond and reset", "reset at once", "reset after the handshake"}[t]
 }
 
 // Echo matches a SYN that brings back the cookie that [Grant] gives to this

@@ -82,6 +82,16 @@ func scripted() []Path {
 				Rule{On: Return, If: Marked(asked).And(Not(SYNACK)), Do: Delay(200*time.Millisecond, 0)}),
 		},
 		{
+			Name: "peer-late-partial", About: "no answer to SYN data; the SYN-ACK to the bare SYN after it acknowledges 20 bytes", Taxonomy: []string{"M8"}, Truth: is(measure.DataTruncated),
+			Rules: Script(
+				Rule{On: Forward, If: echo34, Do: SetMark(asked)}, Rule{On: Forward, If: echo34, Do: Hear},
+				line(bareSYN.And(Marked(asked)), SynAck{Ack: AckFirst(20)}), grant, plain),
+		},
+		{
+			Name: "peer-respond-reset", About: "SYN data is answered, and a reset follows on the heels of the response", Truth: is(measure.Supported),
+			Rules: Script(line(echo34, SynAck{Ack: AckAll, Then: RespondAndReset}), grant, plain),
+		},
+		{
 			Name: "peer-any-cookie", About: "SYN data is taken with any cookie whatever", Truth: is(measure.Supported),
 			Note:  "only a forged cookie would show it; the standard plan sends none",
 			Rules: Script(line(dataSYN.And(Cookie(AnyKind)), SynAck{Ack: AckAll}), grant, plain),

@@ -144,6 +144,9 @@ func (q *peer) respond() []peerSegment {
 	if answer == nil {
 		return nil
 	}
+	if q.then == RespondAndReset {
+		return []peerSegment{{flags: flagPSH | flagACK, seq: seq, ack: q.rcvNxt, payload: answer}, q.reset()}
+	}
 	q.finished = true
 	q.sndNxt++
 	return []peerSegment{{flags: flagPSH | flagACK | flagFIN, seq: seq, ack: q.rcvNxt, payload: answer}}

@@ -35,6 +35,7 @@ var scriptedLadders = map[string]ladder{
 	"peer-late-cookie":   {"plain answer", "request 8 rto 1 answer", "syn ok answer", "syn ok answer", "plain answer"},
 	"peer-late-ack":      sentTo("ok rto 1 answer"),
 	"peer-bare-again":    asked("none rto 1 answer"),
+	"peer-late-partial":  sentTo("20 fail 3 rto 1 answer"),
 	"peer-reset-after":   sentTo("ok ECONNRESET"),
 	"peer-any-cookie":    healthy,
 	"peer-cookieless":    noTFO,
@@ -57,7 +58,7 @@ var scriptedLadders = map[string]ladder{
 }
 
 // resetRaces are the paths whose resets race with the client's own calls.
-var resetRaces = []string{"peer-reset-request", "peer-reset-at-once"}
+var resetRaces = []string{"peer-reset-request", "peer-reset-at-once", "peer-respond-reset"}
 
 func granted(n int) ladder {
 	return ladder{"plain answer", outcome(fmt.Sprintf("request %d answer", n)), "syn ok answer", "syn ok answer", "plain answer"}
@@ -196,6 +197,7 @@ func TestScriptsByEngine(t *testing.T) {
 	}{
 		{measure.Standard, "peer-reset-request", measure.Reset, []measure.Condition{measure.CondAfterReset}},
 		{measure.Standard, "peer-reset-at-once", measure.Reset, []measure.Condition{measure.CondAfterReset}},
+		{measure.Standard, "peer-respond-reset", measure.Supported, []measure.Condition{measure.CondSynDataAcked}},
 		{measure.Thorough, "peer-cookieless", measure.Unsupported, []measure.Condition{measure.CondCookielessAccepted, measure.CondControlPassed}},
 		{measure.Thorough, "peer-empty", measure.Unsupported, []measure.Condition{measure.CondCookielessRefused, measure.CondForgedRefused, measure.CondControlPassed}},
 		{measure.Thorough, "peer-mirror", measure.Unsupported, []measure.Condition{measure.CondControlReturned}},

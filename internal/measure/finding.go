@@ -111,12 +111,12 @@ func (b baseline) find(ev *tfo.Evidence) finding {
 	case ev.SynAcked >= ev.SynBytes:
 		// Also when the SYN was sent twice: what was lost then is the SYN-ACK.
 		return acked
-	case b.lossy(ev):
-		return dataLost
 	case ev.SynAcked > 0:
 		return partial
 	case ev.CookieAfter.State == tfo.CookiePresent && !ev.CookieAfter.Equal(ev.CookieBefore):
 		return replaced
+	case b.lossy(ev) || ev.ClientFail == tfo.FailSynRetransmitted:
+		return dataLost
 	}
 	return notAcked
 }

@@ -269,17 +269,17 @@ var packetdrillClient = []scriptRow{
 
 	{
 		script: "client/syn-data-icmp-unreach-frag-needed", shows: "ICMP calls the SYN with data too big; a bare SYN follows at once and is answered; the next SYN is small enough",
-		saw: exchange{offered: 9999, syn: 1000, tooBig: true, mss: 1040, before: fourBytes}, want: dataLost, today: notAcked, verdict: Supported,
+		saw: exchange{offered: 9999, syn: 1000, tooBig: true, mss: 1040, before: fourBytes}, want: dataLost, verdict: Supported,
 		target: target{data: []exchange{{offered: 9999, syn: 1000, tooBig: true, before: fourBytes}, {offered: 9999, syn: 720, acked: 720, before: fourBytes}}},
 	},
 	{
 		script: "client/syn-data-icmp-unreach-frag-needed-with-seq", shows: "the same, and the ICMP error quotes the sequence number",
-		saw: exchange{offered: 9999, syn: 1000, tooBig: true, mss: 800, before: fourBytes}, want: dataLost, today: notAcked, verdict: Supported,
+		saw: exchange{offered: 9999, syn: 1000, tooBig: true, mss: 800, before: fourBytes}, want: dataLost, verdict: Supported,
 		target: target{data: []exchange{{offered: 9999, syn: 1000, tooBig: true, before: fourBytes}, {offered: 9999, syn: 760, acked: 760, before: fourBytes}}},
 	},
 	{
 		script: "client/syn-data-icmp-unreach-frag-needed-with-seq-ipv6", shows: "the same with ICMPv6 packet too big",
-		saw: exchange{offered: 9999, syn: 1400, tooBig: true, mss: 1040, before: fourBytes}, want: dataLost, today: notAcked, verdict: Supported,
+		saw: exchange{offered: 9999, syn: 1400, tooBig: true, mss: 1040, before: fourBytes}, want: dataLost, verdict: Supported,
 		target: target{data: []exchange{{offered: 9999, syn: 1400, tooBig: true, before: fourBytes}, {offered: 9999, syn: 1300, acked: 1300, before: fourBytes}}},
 	},
 
@@ -304,7 +304,7 @@ var packetdrillClient = []scriptRow{
 
 	{
 		script: "client/syn-data-partial-or-over-ack", shows: "100 of 1420 bytes are acknowledged, and the rest must be cut in two for a smaller MSS",
-		saw: exchange{offered: 4000, syn: 1420, acked: 100, mss: 1000, before: fourBytes}, want: partial, todayOld: dataLost, verdict: DataTruncated, has: []Condition{CondSynDataPartial},
+		saw: exchange{offered: 4000, syn: 1420, acked: 100, mss: 1000, before: fourBytes}, want: partial, verdict: DataTruncated, has: []Condition{CondSynDataPartial},
 	},
 	{
 		script: "client/syn-data-partial-or-over-ack", shows: "9 of 18 bytes are acknowledged",

@@ -64,10 +64,6 @@ type scriptRow struct {
 	verdict Verdict
 	has     []Condition
 	hasNot  []Condition
-
-	// today is what find makes of it where that is known to be wrong, and
-	// todayOld the same on kernels before 6.6.
-	today, todayOld finding
 }
 
 // exchange is one attempt on the wire, in the terms of the scripts.
@@ -317,21 +313,10 @@ func (row scriptRow) judge(t *testing.T, oldKernel bool) {
 	if ev.Kind == tfo.KindPlain {
 		return
 	}
-	want := row.want
-	if row.today != 0 && !oldKernel {
-		want = row.today
-	}
-	if row.todayOld != 0 && oldKernel {
-		want = row.todayOld
-	}
 	b := baselineOf(row.target.meets(row.saw).measure(Standard, false))
-	switch got := b.find(&ev); {
-	case got == want:
-	case got == row.want:
-		t.Errorf("%s: the finding is right now: remove the exception", row.shows)
-	default:
+	if got := b.find(&ev); got != row.want {
 		t.Errorf("%s: finding %d, want %d (kernel before 6.6: %v); client_fail %d, timeouts %d, acked %d of %d",
-			row.shows, got, want, oldKernel, ev.ClientFail, ev.SynRetransmits, ev.SynAcked, ev.SynBytes)
+			row.shows, got, row.want, oldKernel, ev.ClientFail, ev.SynRetransmits, ev.SynAcked, ev.SynBytes)
 	}
 }
 

@@ -218,6 +218,12 @@ func (s *shard) connected(f *flow, events uint32) bool {
 				return false
 			}
 			s.handshake(f, info, now)
+			if n, err := recv(f.fd, s.read[:]); err == 0 && n > 0 {
+				f.ev.FirstByteNS, f.ev.ResponseBytes = now-f.start, n
+				f.response = s.read[:n]
+				s.settle(f, EndResponse, 0)
+				return false
+			}
 			s.settle(f, EndReset, e)
 			return false
 		}

@@ -92,7 +92,7 @@ func (i Info) BytesReceived() int { return int(i.u64(offBytesRecv)) }
 func (i Info) BytesRetrans() int { return int(i.u64(offBytesRetrans)) }
 
 // HasTotalRTO reports whether this kernel counts timeouts apart from other
-// retransmissions (Linux 6.6).
+// retransmissions (3868ab0f1925, Linux 6.7).
 func (i Info) HasTotalRTO() bool { return len(i) >= offTotalRTO+2 }
 
 // TotalRTO counts retransmission timeouts.
@@ -103,18 +103,17 @@ func (i Info) TotalRTO() int {
 	return int(binary.NativeEndian.Uint16(i[offTotalRTO:]))
 }
 
-// SynTimeouts is how often the SYN was sent again. Before Linux 6.6 timeouts
+// SynTimeouts is how often the SYN was sent again. Before Linux 6.7 timeouts
 // are not counted apart, and the resending of unacknowledged SYN data right
 // after the SYN-ACK must not pass for one.
 func (i Info) SynTimeouts() int {
 	if i.HasTotalRTO() {
 		return i.TotalRTO()
 	}
-	n := i.TotalRetrans()
-	if i.ClientFail() == FailDataNotAcked && n > 0 {
-		n--
+	if i.ClientFail() == FailDataNotAcked {
+		return 0 // the kernel says so only where nothing was sent again before the SYN-ACK
 	}
-	return n
+	return i.TotalRetrans()
 }
 
 // SynAcked is how many of the n payload bytes in the SYN the SYN-ACK
