@@ -59,6 +59,7 @@ func (p *progress) end(s *pb.SurveyState, now time.Time) {
 	case p.term.interactive():
 		p.term.show(frame(s, overall, 0, p.term.width(), p.term.color)...)
 		p.term.settle()
+		fmt.Fprintln(p.term)
 	default:
 		fmt.Fprintln(p.term, plainLine(s, overall, 0))
 	}

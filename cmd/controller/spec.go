@@ -1,12 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"math"
 	"math/rand/v2"
-	"os"
-	"strings"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -26,7 +25,7 @@ func (f *surveyFlags) spec() (*pb.SurveySpec, error) {
 	case f.hold < 0:
 		return nil, usage("--hold %v is below 0", f.hold)
 	}
-	payload, given, err := readPayload(f.payload)
+	payload, given, err := loadPayload(f.payload)
 	if err != nil {
 		return nil, err
 	}
@@ -47,39 +46,17 @@ func (f *surveyFlags) chooseSeed(given bool) {
 	}
 }
 
-// readPayload understands --payload.
-func readPayload(s string) (pb.Payload, []byte, error) {
-	switch s {
-	case "auto":
-		return pb.Payload_PAYLOAD_AUTO, nil, nil
-	case "http":
-		return pb.Payload_PAYLOAD_HTTP, nil, nil
-	case "tls":
-		return pb.Payload_PAYLOAD_TLS, nil, nil
-	case "dns":
-		return pb.Payload_PAYLOAD_DNS, nil, nil
-	case "none":
-		return pb.Payload_PAYLOAD_NONE, nil, nil
-	}
-	path, ok := strings.CutPrefix(s, "file:")
-	if !ok {
-		return 0, nil, usage("unknown payload %q: want auto, http, tls, dns, file:PATH or none", s)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return 0, nil, unreadable(err, "check the path in --payload file:PATH")
-	}
-	defer file.Close()
-	b, err := io.ReadAll(io.LimitReader(file, measure.MaxPayload+1))
+// loadPayload understands --payload.
+func loadPayload(s string) (pb.Payload, []byte, error) {
+	kind, given, err := measure.LoadPayload(s)
+	var file *fs.PathError
 	switch {
-	case err != nil:
+	case errors.As(err, &file):
 		return 0, nil, unreadable(err, "check the path in --payload file:PATH")
-	case len(b) == 0:
-		return 0, nil, usage("the payload file %s is empty: for no payload use --payload none", path)
-	case len(b) > measure.MaxPayload:
-		return 0, nil, usage("the payload file %s holds more than %d bytes, the most that fits into a SYN on every path", path, measure.MaxPayload)
+	case err != nil:
+		return 0, nil, usage("--payload: %w", err)
 	}
-	return pb.Payload_PAYLOAD_BYTES, b, nil
+	return pb.Payload(kind), given, nil
 }
 
 // usage is the ending for a flag that makes no sense.

@@ -39,7 +39,7 @@ line. Ctrl-C ends it, once the connections under way are over.`,
 		Example: `  probe listen 8080
   probe listen 192.0.2.1:443 --key-file tfo.key
   probe listen [2001:db8::1]:80 --json`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			where := ""
 			switch {

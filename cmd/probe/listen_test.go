@@ -349,9 +349,7 @@ func TestListenDrains(t *testing.T) {
 // say so: we must.
 func TestListenWithoutServerBit(t *testing.T) {
 	ns := newNetNS(t)
-	if err := ns.Do(func() error { return os.WriteFile("/proc/sys/net/ipv4/tcp_fastopen", []byte("1"), 0) }); err != nil {
-		t.Fatal(err)
-	}
+	setSysctl(t, ns, "1")
 	p := start(t, ns, "listen", "0")
 	to := p.port(t)
 	attempt(t, ns, to, tfo.KindRequest)
@@ -392,7 +390,7 @@ func TestListenRefuses(t *testing.T) {
 		{"listen host:80", exitUsage, `"host" is not an address`, ""},
 		{"listen 2001:db8::1:80", exitUsage, `"2001:db8::1" is not an address`, "[2001:db8::1]:8080"},
 		{"listen [192.0.2.1]:80", exitUsage, `"[192.0.2.1]" is not an address`, ""},
-		{"listen 1 2", exitUsage, "2", ""},
+		{"listen 1 2", exitUsage, "takes one argument, got 2", ""},
 		{"listen 1 --bogus", exitUsage, "--bogus", "lists the flags"},
 		{"listen 1 --qlen -1", exitUsage, "--qlen -1", ""},
 		{"listen 1 --allow x", exitUsage, `--allow "x"`, ""},

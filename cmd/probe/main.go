@@ -122,3 +122,10 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	}
 	return fail(exitUsage, fmt.Errorf("%s takes no argument, got %q", cmd.CommandPath(), args[0]))
 }
+
+func atMostOne(cmd *cobra.Command, args []string) error {
+	if len(args) <= 1 {
+		return nil
+	}
+	return fail(exitUsage, fmt.Errorf("%s takes one argument, got %d", cmd.CommandPath(), len(args)))
+}
