@@ -121,7 +121,7 @@ func (s *Spool) Reconcile(last Key) (restored bool, err error) {
 			}
 			t.rename(from)
 		}
-		t.append(eventRecord(EventRestored, fmt.Sprintf("the controller has record %v/%d, which is not of this file", last.Spool, last.Sequence)))
+		t.append(newEvent(EventRestored, fmt.Sprintf("the controller has record %v/%d, which is not of this file", last.Spool, last.Sequence)))
 		return nil
 	}})
 	return restored, err

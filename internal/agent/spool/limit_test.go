@@ -24,8 +24,12 @@ func TestKeepAtTheLimit(t *testing.T) {
 			t.Fatalf("no credit at %d bytes", s.Status().Bytes)
 		}
 		must(t, s.Append(Record{Kind: KindEvent, Data: []byte(data)}))
+		before := s.Status().Bytes
+		must(t, s.Sync())
+		if after := s.Status().Bytes; after != before {
+			t.Fatalf("%d bytes in memory count for %d in the file", before, after)
+		}
 	}
-	must(t, s.Sync())
 	if s.Credit() {
 		t.Errorf("credit at %d bytes", s.Status().Bytes)
 	}

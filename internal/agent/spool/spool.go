@@ -64,8 +64,8 @@ type Spool struct {
 	durable *state        // replaced by the writer only
 	changed chan struct{} // closed when there are more records to send
 	ops     []*op
-	fresh   []*Record     // not durable yet, in order
-	weight  int64         // of fresh, as encoded
+	fresh   []*pending    // not durable yet, in order
+	weight  int64         // of fresh
 	acks    map[uint64]ID // not durable yet
 	refused uint64        // leases, not counted durably yet
 	begun   bool          // the run is durable
@@ -165,18 +165,18 @@ func (s *Spool) begin(created bool) (*Recovery, error) {
 		if r.Rebooted {
 			detail = fmt.Sprintf("the machine stopped without warning, with %d leases", len(r.Leases))
 		}
-		s.put(eventRecord(EventCrashFound, detail))
+		s.put(newEvent(EventCrashFound, detail))
 		detail = "after a crash"
 	}
-	s.put(eventRecord(EventStart, detail))
+	s.put(newEvent(EventStart, detail))
 	// A disk that is full now does not keep the probe from sending what it
 	// has, which makes room.
 	s.flush()
 	return r, s.broken
 }
 
-func eventRecord(kind EventKind, detail string) *Record {
-	return &Record{Kind: KindEvent, Time: time.Now(), Data: Event{kind, detail}.Data()}
+func newEvent(kind EventKind, detail string) *pending {
+	return newPending(Record{Kind: KindEvent, Time: time.Now(), Data: Event{kind, detail}.Data()})
 }
 
 // newID is a random id: it cannot have been given before.
@@ -193,7 +193,7 @@ func (s *Spool) Close() error {
 		s.mu.Unlock()
 		return ErrClosed
 	}
-	s.put(eventRecord(EventStop, ""))
+	s.put(newEvent(EventStop, ""))
 	s.closing = true
 	s.mu.Unlock()
 	s.poke()

@@ -34,7 +34,7 @@ func (t *txn) lease(name Lease) *lease {
 }
 
 // append gives a record its number and queues it.
-func (t *txn) append(r *Record) {
+func (t *txn) append(p *pending) {
 	if t.err != nil {
 		return
 	}
@@ -45,17 +45,16 @@ func (t *txn) append(r *Record) {
 		t.err = err
 		return
 	}
-	k, v := sequenceKey(n), r.marshal()
-	t.put(bucketQueue, k, v)
+	t.put(bucketQueue, sequenceKey(n), p.value)
 	t.state.last = n
 	if t.state.depth == 0 {
-		t.state.first, t.state.oldest = n, r.Time
+		t.state.first, t.state.oldest = n, p.time
 	}
 	t.state.depth++
-	t.state.bytes += int64(size(k, v))
-	if l := t.lease(r.Lease); l != nil {
+	t.state.bytes += p.size()
+	if l := t.lease(p.lease); l != nil {
 		l.queued++
-		for _, i := range r.Items {
+		for _, i := range p.items {
 			if l.targets.has(i) && !l.settled.has(i) {
 				l.settled.add(i)
 				l.dirty = true
@@ -212,7 +211,7 @@ func (t *txn) drop() {
 	}
 	for _, g := range order {
 		g.Items = ordered(g.Items)
-		t.append(g)
+		t.append(newPending(*g))
 	}
 }
 
