@@ -40,6 +40,9 @@ func (r *Runner) Submit(t Target, done func(Measurement)) {
 	r.engine.Start(&ladder{runner: r, done: done, m: Measurement{Target: t}})
 }
 
+// Capture tells how the engine's look at the wire does.
+func (r *Runner) Capture() tfo.CaptureStats { return r.engine.Capture() }
+
 // Stop interrupts what is running and returns when the last done has returned.
 func (r *Runner) Stop() { r.engine.Stop() }
 

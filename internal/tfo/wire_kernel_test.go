@@ -2,6 +2,7 @@ package tfo_test
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"net/netip"
 	"runtime"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gopacket/gopacket/pcapgo"
 	"golang.org/x/sys/unix"
 
 	"tfofleet/internal/lab"
@@ -106,6 +108,7 @@ func TestWireOnThePaths(t *testing.T) {
 					t.Errorf("data: %+v", w)
 				}
 			}
+			readBack(t, ev)
 		}},
 		{"no-tfo", []tfo.Kind{ask, ask, ask}, func(t *testing.T, ev []tfo.Evidence) {
 			for i, want := range []uint8{34, 254, 34} {
@@ -180,6 +183,34 @@ func TestWireOnThePaths(t *testing.T) {
 				t.Errorf("%v, %+v", ev[1].End, w)
 			}
 		}},
+		{"peer-late-cookie", []tfo.Kind{ask}, func(t *testing.T, ev []tfo.Evidence) {
+			if w := ev[0].Wire; w.Syns != 2 || w.AfterSyns != 2 || w.RetransmitsBare != tfo.Yes || !w.SynAck.CookieUsable() || !bytes.Equal(w.SynAck.Cookie, ev[0].CookieAfter.Bytes) {
+				t.Errorf("%+v", w)
+			}
+		}},
+		{"peer-both-kinds", []tfo.Kind{ask}, func(t *testing.T, ev []tfo.Evidence) {
+			// The kernel takes the last.
+			if w := ev[0].Wire; !w.SynAck.BothKinds || w.SynAck.OptionKind != 254 || !bytes.Equal(w.SynAck.Cookie, ev[0].CookieAfter.Bytes) {
+				t.Errorf("%+v", w)
+			}
+		}},
+		{"peer-unsolicited", []tfo.Kind{plain}, func(t *testing.T, ev []tfo.Evidence) {
+			if w := ev[0].Wire; w.Syn.OptionKind != 0 || w.SynAck.OptionKind == 0 || ev[0].CookieAfter.State != tfo.CookieNone {
+				t.Errorf("%+v", w)
+			}
+		}},
+		{"peer-synack-data", []tfo.Kind{ask, data}, func(t *testing.T, ev []tfo.Evidence) {
+			if w := ev[1].Wire; w.SynAck.Payload == 0 || w.Acked != n || ev[1].End != tfo.EndResponse {
+				t.Errorf("%+v", w)
+			}
+		}},
+		{"peer-over-ack", []tfo.Kind{ask, data}, func(t *testing.T, ev []tfo.Evidence) {
+			// The first SYN-ACK acknowledges too much, the one to the bare SYN
+			// does not and is the one that counts.
+			if w := ev[1].Wire; !w.OverAcked || w.Acked > n || w.SynAcks < 2 || w.AfterSyns < 2 || !ev[1].End.Established() {
+				t.Errorf("%v, %+v", ev[1].End, w)
+			}
+		}},
 		{"dead", []tfo.Kind{plain}, func(t *testing.T, ev []tfo.Evidence) {
 			if w := ev[0].Wire; w.Syns < 1 || w.SynAcks+w.Resets+w.ICMPErrors != 0 {
 				t.Errorf("%+v", w)
@@ -223,6 +254,27 @@ func TestWireOnThePaths(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// readBack writes the packets of attempts to a file as Wireshark takes it, and
+// reads their number back.
+func readBack(t *testing.T, attempts []tfo.Evidence) {
+	t.Helper()
+	var buf bytes.Buffer
+	if err := tfo.WritePCAPNG(&buf, "a path of the lab", attempts, nil); err != nil {
+		t.Fatal(err)
+	}
+	r, err := pcapgo.NewNgReader(&buf, pcapgo.DefaultNgReaderOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets := -1
+	for ; err == nil; packets++ {
+		_, _, err = r.ReadPacketData()
+	}
+	if want := 2 * len(attempts); packets != want || err != io.EOF {
+		t.Errorf("%d packets read back, want %d: %v", packets, want, err)
 	}
 }
 
