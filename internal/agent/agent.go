@@ -46,7 +46,8 @@ type Config struct {
 	// Flush is how long Run waits, after its context is over, for results to
 	// be acknowledged; default 30 s.
 	Flush time.Duration
-	// Backoff bounds the first pause before a reconnect; default 1 s.
+	// Backoff bounds the first pause before a reconnect; default 1 s. Later
+	// pauses are up to 120 times as long.
 	Backoff time.Duration
 	Logger  hclog.Logger
 }

@@ -19,7 +19,7 @@ const protocol = 1
 
 // sessions keeps a session open until ctx is over. The error is final.
 func (a *Agent) sessions(ctx context.Context) error {
-	b := backoff{first: a.cfg.Backoff, longest: 2 * time.Minute}
+	b := backoff{first: a.cfg.Backoff, longest: 120 * a.cfg.Backoff}
 	for {
 		begun := time.Now()
 		err := a.session(ctx)
@@ -113,7 +113,13 @@ func (a *Agent) session(ctx context.Context) error {
 			beat.Reset(jitter(interval))
 			m = &pb.SessionRequest{Message: &pb.SessionRequest_Heartbeat{Heartbeat: &pb.Heartbeat{Held: a.held()}}}
 		}
-		if err := stream.Send(m); err != nil && !errors.Is(err, io.EOF) { // of EOF, Recv has the reason
+		if err := stream.Send(m); err != nil {
+			stop()
+			<-over
+			select {
+			case err = <-heard: // the reason
+			default:
+			}
 			return err
 		}
 	}

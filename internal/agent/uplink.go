@@ -2,8 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -90,7 +88,7 @@ func (u *uplink) unacked() (int, <-chan struct{}) {
 func (u *uplink) run(ctx context.Context) {
 	// A controller whose disk is full is asked again soon, for the work here
 	// stands still until there is room.
-	b := backoff{first: u.agent.cfg.Backoff, longest: 10 * time.Second}
+	b := backoff{first: u.agent.cfg.Backoff, longest: 10 * u.agent.cfg.Backoff}
 	for {
 		begun := time.Now()
 		err := u.stream(ctx)
@@ -141,10 +139,10 @@ func (u *uplink) stream(ctx context.Context) error {
 			continue
 		}
 		if err := stream.Send(b.req); err != nil {
-			if errors.Is(err, io.EOF) {
-				return <-ended // has the reason
-			}
-			return err
+			// The reason is the receiver's to know, but it may wait for
+			// another connection, to which gRPC has moved the stream.
+			stop()
+			return <-ended
 		}
 	}
 }

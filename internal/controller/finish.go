@@ -33,7 +33,7 @@ func (s *Server) finishChunks() {
 			return
 		}
 		err := s.finish(s.ctx, k)
-		s.trouble.set("dataset", err)
+		s.trouble.set(writeDataset, err)
 		if err == nil || s.ctx.Err() != nil {
 			continue
 		}

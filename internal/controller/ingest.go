@@ -23,45 +23,81 @@ const inFlight = 16
 // ReportResults implements ProbeService.
 func (s *Server) ReportResults(stream grpc.BidiStreamingServer[pb.ReportResultsRequest, pb.ReportResultsResponse]) error {
 	ctx, stop := context.WithCancelCause(stream.Context())
-	defer stop(nil)
-	var (
-		wg    sync.WaitGroup
-		acks  sync.Mutex
-		slots = make(chan struct{}, inFlight)
-	)
-	defer wg.Wait() // no ack after the return
+	in := &intake{server: s, stream: stream, ctx: ctx, stop: stop, slots: make(chan struct{}, inFlight)}
+	// Nothing but the end of this function ends a Recv, so it waits elsewhere.
+	go func() { stop(in.receive()) }()
+	<-ctx.Done()
+	in.close()
+	if err := context.Cause(ctx); err != errAllTaken {
+		return err
+	}
+	return nil
+}
+
+// errAllTaken is the good end of a stream of results.
+var errAllTaken = errors.New("all taken")
+
+// intake is a stream of results.
+type intake struct {
+	server *Server
+	stream grpc.BidiStreamingServer[pb.ReportResultsRequest, pb.ReportResultsResponse]
+	ctx    context.Context
+	stop   context.CancelCauseFunc
+	slots  chan struct{}
+
+	mu     sync.Mutex // a stream is for one sender at a time
+	closed bool
+	taking sync.WaitGroup
+}
+
+// receive takes batches until the stream ends, and returns why it did.
+func (in *intake) receive() error {
 	for {
-		req, err := stream.Recv()
-		if err == io.EOF {
-			wg.Wait()
-			return context.Cause(ctx)
+		req, err := in.stream.Recv()
+		if errors.Is(err, io.EOF) {
+			in.close()
+			return errAllTaken
 		}
 		if err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				return cause
-			}
 			return err
 		}
 		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		case in.slots <- struct{}{}:
+		case <-in.ctx.Done():
+			return in.ctx.Err()
 		}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			rejected, err := s.take(req)
-			if err != nil {
-				// No ack, and no further batches: the probe has to wait
-				// before it tries again.
-				stop(rpcError(err))
-				return
-			}
-			acks.Lock()
-			defer acks.Unlock()
-			if err := stream.Send(&pb.ReportResultsResponse{Lease: req.GetLease(), Sequence: req.GetSequence(), Rejected: rejected}); err != nil {
-				stop(err)
-			}
-		})
+		in.mu.Lock()
+		if in.closed {
+			in.mu.Unlock()
+			return in.ctx.Err()
+		}
+		in.taking.Go(func() { in.take(req) })
+		in.mu.Unlock()
+	}
+}
+
+// close waits until what was received is stored, or not; nothing more is taken.
+func (in *intake) close() {
+	in.mu.Lock()
+	in.closed = true
+	in.mu.Unlock()
+	in.taking.Wait()
+}
+
+// take stores a batch and acknowledges it.
+func (in *intake) take(req *pb.ReportResultsRequest) {
+	defer func() { <-in.slots }()
+	rejected, err := in.server.take(req)
+	if err != nil {
+		// No ack, and no further batches: the probe has to wait before it
+		// tries again.
+		in.stop(rpcError(err))
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if err := in.stream.Send(&pb.ReportResultsResponse{Lease: req.GetLease(), Sequence: req.GetSequence(), Rejected: rejected}); err != nil {
+		in.stop(err)
 	}
 }
 
@@ -79,7 +115,7 @@ func (s *Server) take(req *pb.ReportResultsRequest) (rejected string, err error)
 	if errors.Is(err, store.ErrNotFound) {
 		return err.Error(), nil
 	}
-	s.trouble.set("results", err)
+	s.trouble.set(writeResults, err)
 	if err != nil {
 		return "", err
 	}

@@ -166,13 +166,13 @@ func (s *Server) expireLeases() {
 		}
 		s.trouble.forget()
 		keys, err := s.cfg.Store.Due(s.ctx)
-		s.trouble.failed("leases", err)
+		s.trouble.failed(writeLeases, err)
 		for _, k := range keys {
 			s.mu.Lock()
 			frozen := s.freeze.Until()
 			s.mu.Unlock()
 			c, effects, err := s.cfg.Store.Apply(s.ctx, k, lease.Expire{FrozenUntil: frozen}, nil)
-			s.trouble.set("leases", err)
+			s.trouble.set(writeLeases, err)
 			if err == nil {
 				s.carryOut(c, effects)
 			}

@@ -30,6 +30,8 @@ type session struct {
 	poke chan struct{} // credit came
 
 	mu     sync.Mutex
+	begun  bool                  // Welcome was sent: nothing comes before it
+	early  []*pb.SessionResponse // what would have
 	stream grpc.BidiStreamingServer[pb.SessionRequest, pb.SessionResponse]
 	credit uint64 // leases of this session the probe takes in all
 	sent   uint64 // leases that were sent
@@ -39,7 +41,26 @@ type session struct {
 func (p *session) send(m *pb.SessionResponse) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !p.begun {
+		p.early = append(p.early, m)
+		return nil
+	}
 	return p.stream.Send(m)
+}
+
+// begin sends Welcome, and what had to wait for it.
+func (p *session) begin(w *pb.Welcome) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.begun = true
+	err := p.stream.Send(&pb.SessionResponse{Message: &pb.SessionResponse_Welcome{Welcome: w}})
+	for _, m := range p.early {
+		if err == nil {
+			err = p.stream.Send(m)
+		}
+	}
+	p.early = nil
+	return err
 }
 
 // Session implements ProbeService.
@@ -118,7 +139,7 @@ func (s *Server) join(ctx context.Context, p *session) error {
 // leave ends a session: what was offered over it and not accepted goes back.
 func (s *Server) leave(p *session) {
 	chunks, err := s.cfg.Store.HeldBy(s.ctx, p.probe)
-	s.trouble.failed("leases", err)
+	s.trouble.failed(writeLeases, err)
 	for _, c := range chunks {
 		if c.Phase == lease.Offered {
 			s.apply(p, c.Key, lease.StreamLost{Probe: p.probe})
@@ -133,29 +154,27 @@ func (s *Server) leave(p *session) {
 
 // welcome compares what the probe says it holds with what it should.
 func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error {
-	held := make(map[store.Key]*pb.HeldLease, len(hello.GetHeld()))
+	type name struct {
+		store.Key
+		epoch uint64
+	}
+	held := make(map[name]*pb.HeldLease, len(hello.GetHeld()))
 	for _, h := range hello.GetHeld() {
-		held[keyOf(h.GetRef())] = h
+		held[name{keyOf(h.GetRef()), h.GetRef().GetEpoch()}] = h
 	}
 	chunks, err := s.cfg.Store.HeldBy(ctx, p.probe)
 	if err != nil {
 		return err
 	}
-	var stops []store.Chunk
 	for _, c := range chunks {
 		var e lease.Event = lease.Forgotten{Probe: p.probe, Instance: p.instance}
-		if h, ok := held[c.Key]; ok && h.GetRef().GetEpoch() == c.Epoch {
+		if h, ok := held[name{c.Key, c.Epoch}]; ok {
 			e = lease.Renew{Probe: p.probe, Epoch: c.Epoch, Taken: int(h.GetTaken())}
-			delete(held, c.Key)
+			delete(held, name{c.Key, c.Epoch})
 		}
 		c, effects, err := s.cfg.Store.Apply(s.ctx, c.Key, e, nil)
 		if err != nil {
 			return err
-		}
-		for _, f := range effects {
-			if f == lease.Stop {
-				stops = append(stops, c)
-			}
 		}
 		s.carryOut(c, effects)
 	}
@@ -163,7 +182,7 @@ func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error
 	for _, h := range held {
 		w.Drop = append(w.Drop, h.GetRef())
 	}
-	return p.send(&pb.SessionResponse{Message: &pb.SessionResponse_Welcome{Welcome: w}})
+	return p.begin(w)
 }
 
 // listen takes what the probe says until the stream ends.
@@ -211,7 +230,7 @@ func (s *Server) apply(p *session, k store.Key, e lease.Event) []lease.Effect {
 		s.drop(p, k, e)
 		return nil
 	}
-	s.trouble.set("leases", err)
+	s.trouble.set(writeLeases, err)
 	if err != nil {
 		return nil
 	}
@@ -264,7 +283,7 @@ func (s *Server) refused(p *session, r *pb.LeaseRefused) {
 			// that ran to its end.
 			why := fmt.Sprintf("probe %s refused targets: %s", p.probe, r.GetDetail())
 			_, err := s.cfg.Store.SetPhase(s.ctx, k.Survey, store.Running, why)
-			s.trouble.failed("leases", err)
+			s.trouble.failed(writeLeases, err)
 		}
 	}
 }
@@ -278,7 +297,7 @@ func (s *Server) dispatch(ctx context.Context, p *session) {
 			if errors.Is(err, store.ErrNotFound) {
 				break
 			}
-			s.trouble.set("leases", err)
+			s.trouble.set(writeLeases, err)
 			if err != nil {
 				break
 			}
@@ -344,5 +363,5 @@ func (s *Server) enlist(v *survey, probe string) {
 	if err == nil {
 		err = s.putSurvey(s.ctx, v, rec)
 	}
-	s.trouble.set("survey.json", err)
+	s.trouble.failed(writeDataset, err)
 }

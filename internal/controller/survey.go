@@ -161,10 +161,10 @@ func (s *Server) fail(v *survey, reason error) {
 	s.log.Error("survey failed", "survey", v.rec.ID, "reason", reason)
 	rec, err := s.cfg.Store.SetPhase(s.ctx, v.rec.ID, store.Failed, reason.Error())
 	if err != nil {
-		s.trouble.failed("dataset", err)
+		s.trouble.failed(writeDataset, err)
 		return
 	}
-	s.trouble.set("dataset", s.putSurvey(s.ctx, v, rec))
+	s.trouble.set(writeDataset, s.putSurvey(s.ctx, v, rec))
 	s.forget(v)
 }
 

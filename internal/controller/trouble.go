@@ -25,10 +25,21 @@ type failure struct {
 	at     time.Time
 }
 
-// troubleLasts is how long a failure counts after it was last seen: longer than
-// probes wait before they try again, and not for ever, for the one that would
+// A failure counts for some time after it was last seen. What this controller
+// tries again by itself is known to go well soon after it does. Results are
+// tried again by probes, which wait longer; not for ever, for the one that would
 // try again may be gone.
-const troubleLasts = 30 * time.Second
+const (
+	troubleLasts        = 2 * time.Second
+	troubleLastsResults = 30 * time.Second
+)
+
+// The kinds of writes.
+const (
+	writeLeases  = "leases"
+	writeResults = "results"
+	writeDataset = "dataset"
+)
 
 // set notes the outcome of a write of some kind.
 func (t *trouble) set(what string, err error) {
@@ -67,7 +78,13 @@ func (t *trouble) failed(what string, err error) {
 func (t *trouble) forget() {
 	t.mu.Lock()
 	n := len(t.troubles)
-	maps.DeleteFunc(t.troubles, func(_ string, f failure) bool { return t.now().Sub(f.at) > troubleLasts })
+	maps.DeleteFunc(t.troubles, func(what string, f failure) bool {
+		lasts := troubleLasts
+		if what == writeResults {
+			lasts = troubleLastsResults
+		}
+		return t.now().Sub(f.at) > lasts
+	})
 	changed := len(t.troubles) != n
 	t.mu.Unlock()
 	if changed {

@@ -14,6 +14,16 @@ import (
 	"time"
 )
 
+// What the loss of power leaves is up to these settings, and no other test would
+// notice if one of them were not in force.
+func TestSynced(t *testing.T) {
+	s, _ := open(t, config(path(t)))
+	defer s.Close()
+	if s.db.NoSync || s.db.NoGrowSync {
+		t.Error("transactions are not synced")
+	}
+}
+
 // Groups are of 64, or of what came in 200 ms.
 func TestGrouping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -74,6 +74,7 @@ func TestDropOldest(t *testing.T) {
 	cfg := config(path(t))
 	cfg.Limit, cfg.OnFull = 50_000, DropOldest
 	s, _ := open(t, cfg)
+	s.db.NoSync = true
 	leases := []Lease{leaseA, leaseB}
 	const n = 400
 	all := make([]uint32, n)
