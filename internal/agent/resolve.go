@@ -32,17 +32,20 @@ const (
 
 // resolver resolves names through DNS, by itself: what it asks is what counts,
 // not what a system's resolver makes of it.
-type resolver struct{ net.Resolver }
+type resolver struct {
+	net.Resolver
+	patience time.Duration // with one name
+}
 
 func newResolver(dial func(ctx context.Context, network, address string) (net.Conn, error)) *resolver {
 	// StrictErrors: a server that fails is a failure, not an absence.
-	return &resolver{net.Resolver{PreferGo: true, StrictErrors: true, Dial: dial}}
+	return &resolver{net.Resolver{PreferGo: true, StrictErrors: true, Dial: dial}, lookupTime}
 }
 
 // lookup is an address of the name, or the condition that says why there is
 // none. With any family it is an IPv4 address where there is one.
 func (r *resolver) lookup(ctx context.Context, name string, family pb.Family) (netip.Addr, measure.Condition) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTime)
+	ctx, cancel := context.WithTimeout(ctx, r.patience)
 	defer cancel()
 	switch family {
 	case pb.Family_FAMILY_IPV4:
