@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +17,10 @@ import (
 // selfTestName is the hidden command that "probe check" runs inside a user
 // namespace.
 const selfTestName = "self-test"
+
+// selfTestLimit is for that command: two families, two connections each, 3 s
+// for each step at the very most.
+const selfTestLimit = 30 * time.Second
 
 func (a *app) checkCommand() *cobra.Command {
 	var asJSON bool
@@ -27,8 +33,12 @@ had. No packet leaves the machine.
 
 The exit code is 0 for fit, 1 for fit with limits, 2 for unfit.`,
 		Args: noArguments,
-		RunE: func(*cobra.Command, []string) error {
-			c, err := tfo.RunCheck("", exec.Command("/proc/self/exe", selfTestName))
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), selfTestLimit)
+			defer cancel()
+			child := exec.CommandContext(ctx, "/proc/self/exe")
+			child.Args = []string{cmd.Root().Name(), selfTestName}
+			c, err := tfo.RunCheck("", child)
 			if err != nil {
 				return err
 			}

@@ -148,7 +148,9 @@ func assessFeatures(m Machine, test SelfTest) []Feature {
 	return out
 }
 
-// tryOptions sets socket options on a socket that goes nowhere.
+// tryOptions tries socket options on a socket that goes nowhere. TCP_FASTOPEN is
+// read, not set: setting it would make the kernel make up a key for the whole
+// namespace.
 func tryOptions() (map[string]Tri, int) {
 	out := map[string]Tri{}
 	fd, e := socketTCP(unix.AF_INET)
@@ -166,7 +168,9 @@ func tryOptions() (map[string]Tri, int) {
 		one = []byte{0, 0, 0, 1}
 	}
 	try("TCP_SAVE_SYN", unix.TCP_SAVE_SYN, one)
-	try("TCP_FASTOPEN", unix.TCP_FASTOPEN, one)
+	var value [4]byte
+	n := uint32(len(value))
+	out["TCP_FASTOPEN"] = answerOf(getsockopt(fd, unix.IPPROTO_TCP, unix.TCP_FASTOPEN, value[:], &n))
 	try("TCP_FASTOPEN_NO_COOKIE", unix.TCP_FASTOPEN_NO_COOKIE, one)
 	try("TCP_FASTOPEN_KEY", unix.TCP_FASTOPEN_KEY, make([]byte, 16))
 	try("TCP_FASTOPEN_KEY backup", unix.TCP_FASTOPEN_KEY, make([]byte, 32))

@@ -98,6 +98,9 @@ func TestReadMachine(t *testing.T) {
 	if m.KeySet != tfo.No || m.WayOut.Interface != "" || m.Cache.Entries != 0 || m.BlackholePauses != 0 || m.Firewall.Read != tfo.Yes {
 		t.Errorf("a namespace nobody has used: %+v", m)
 	}
+	if c, err := tfo.RunCheck(ns, nil); err != nil || c.Machine.KeySet != tfo.No {
+		t.Errorf("looking has set a key: %v, %v", c.Machine.KeySet, err)
+	}
 	l := hear(t, tfo.ListenConfig{Addr: anyPort, NetNS: ns})
 	for i := range byte(3) {
 		attempt(t, ns, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1 + i}), l.Addr().Port()), tryRequest("hello"))

@@ -69,7 +69,9 @@ func (s *SelfTest) Passed() bool {
 // RunSelfTest makes the self-test in the best place there is: a network
 // namespace of its own; the same inside a user namespace of its own, where
 // child, if not nil, is a command that calls SelfTestInside and prints the
-// result as JSON; the loopback interface of ns.
+// result as JSON; the loopback interface of ns. The first two leave no trace. The
+// last leaves a cookie in the cache, and makes the kernel make up a key if the
+// namespace has none.
 func RunSelfTest(ns NetNS, child *exec.Cmd) SelfTest {
 	t := SelfTest{Families: []FamilyTest{}}
 	private, closer, err := NewNetNS()
