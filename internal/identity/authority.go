@@ -3,7 +3,6 @@ package identity
 import (
 	"context"
 	"crypto"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
@@ -66,11 +65,13 @@ func NewAuthority(ctx context.Context, cfg Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A name that cannot be in a certificate is found now, not by the first
+	// probe.
+	if _, err := a.serverCertificate(); err != nil {
+		return nil, fmt.Errorf("controller certificate: %w", err)
+	}
 	return a, nil
 }
-
-// CA is the authority's CA.
-func (a *Authority) CA() *CA { return a.cfg.CA }
 
 // give is the certificate for a member's key: the one whose reply was lost, or a
 // new one after charge agreed.
@@ -83,7 +84,7 @@ func (a *Authority) give(tx Tx, m Member, public crypto.PublicKey, charge func()
 		if err := charge(); err != nil {
 			return nil, err
 		}
-		c, _, err = a.issue(tx, m, public, ProbeLife)
+		c, err = a.issue(tx, m, public)
 	}
 	if err != nil {
 		return nil, err
@@ -114,21 +115,25 @@ func again(r Reader, m Member, public crypto.PublicKey) (Certificate, error) {
 }
 
 // issue makes a certificate for a member and records it.
-func (a *Authority) issue(tx Tx, m Member, public crypto.PublicKey, life time.Duration) (Certificate, *x509.Certificate, error) {
+func (a *Authority) issue(tx Tx, m Member, public crypto.PublicKey) (Certificate, error) {
 	hash, err := keyHash(public)
 	if err != nil {
-		return Certificate{}, nil, err
+		return Certificate{}, err
+	}
+	life := ProbeLife
+	if m.Kind == KindOperator {
+		life = OperatorLife
 	}
 	now := tx.Now()
-	cert, err := a.cfg.CA.issue(m.Kind, m.Name, public, now, life)
+	cert, err := a.cfg.CA.now().issue(m.Kind, m.Name, public, now, life)
 	if err != nil {
-		return Certificate{}, nil, err
+		return Certificate{}, err
 	}
 	c := Certificate{
 		Serial: serialOf(cert), Kind: m.Kind, Name: m.Name, KeyHash: hash, State: Pending,
 		Issued: now, Expires: cert.NotAfter, DER: cert.Raw,
 	}
-	return c, cert, tx.PutCertificate(c)
+	return c, tx.PutCertificate(c)
 }
 
 func banned(m Member) *Denial {

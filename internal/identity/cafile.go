@@ -2,7 +2,6 @@ package identity
 
 import (
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -12,7 +11,7 @@ import (
 // there without its key, and a rotation is done or not.
 
 type caJSON struct {
-	Format   int       `json:"format"`
+	header
 	Fleet    string    `json:"fleet"`
 	Stage    Stage     `json:"stage"`
 	Since    time.Time `json:"since"`
@@ -27,10 +26,8 @@ type rootJSON struct {
 	Cross       string `json:"cross,omitempty"`
 }
 
-const fileFormat = 1
-
 func (s *caState) marshal() ([]byte, error) {
-	f := caJSON{Format: fileFormat, Fleet: s.fleet, Stage: s.stage, Since: s.since}
+	f := caJSON{Fleet: s.fleet, Stage: s.stage, Since: s.since}
 	var err error
 	if f.Current, err = s.current.marshal(); err != nil {
 		return nil, err
@@ -45,7 +42,7 @@ func (s *caState) marshal() ([]byte, error) {
 	if s.previous != nil {
 		f.Previous = string(certPEM(s.previous))
 	}
-	return json.MarshalIndent(f, "", "\t")
+	return encodeFile(&f)
 }
 
 func (r root) marshal() (rootJSON, error) {
@@ -64,7 +61,7 @@ func (r root) marshal() (rootJSON, error) {
 // wrong must be found here: later it would show as probes that trust nobody.
 func parseCA(data []byte) (*caState, error) {
 	var f caJSON
-	if err := decodeFile(data, &f, func() int { return f.Format }); err != nil {
+	if err := decodeFile(data, &f); err != nil {
 		return nil, err
 	}
 	if !ValidName(f.Fleet) {
@@ -139,15 +136,4 @@ func crossed(r root, by *x509.Certificate) error {
 		return errors.New("the certificate from the root before is missing")
 	}
 	return r.cross.CheckSignatureFrom(by)
-}
-
-// decodeFile decodes one of our files. A newer format is told from damage.
-func decodeFile(data []byte, into any, format func() int) error {
-	if err := json.Unmarshal(data, into); err != nil {
-		return errors.New("damaged: not the JSON that was written") // no detail: it could quote a key
-	}
-	if got := format(); got != fileFormat {
-		return fmt.Errorf("format %d; this program knows %d", got, fileFormat)
-	}
-	return nil
 }

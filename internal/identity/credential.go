@@ -3,7 +3,6 @@ package identity
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,11 +30,19 @@ func (c *Credential) Subject() Subject { return c.subject }
 // Addresses of controllers, host:port.
 func (c *Credential) Addresses() []string { return c.addresses }
 
-// TLS is the configuration for a connection to a controller.
-func (c *Credential) TLS() *tls.Config { return dynamicTLS(func() *Credential { return c }, time.Now) }
+// TLS is the configuration for a connection to a controller. Now is the clock,
+// nil means time.Now.
+func (c *Credential) TLS(now func() time.Time) *tls.Config {
+	if now == nil {
+		now = time.Now
+	}
+	return dynamicTLS(func() *Credential { return c }, now)
+}
 
 // Transport is TLS for gRPC.
-func (c *Credential) Transport() credentials.TransportCredentials { return credentials.NewTLS(c.TLS()) }
+func (c *Credential) Transport(now func() time.Time) credentials.TransportCredentials {
+	return credentials.NewTLS(c.TLS(now))
+}
 
 // dynamicTLS asks for the credential at every handshake: a renewed one is used
 // for the next connection.
@@ -54,7 +61,7 @@ func dynamicTLS(current func() *Credential, now func() time.Time) *tls.Config {
 // credentialJSON is the file: one, so that certificate, key and bundle are
 // always of each other.
 type credentialJSON struct {
-	Format      int       `json:"format"`
+	header
 	Addresses   []string  `json:"addresses"`
 	Certificate string    `json:"certificate"` // PEM
 	Key         string    `json:"key"`         // PKCS #8, PEM
@@ -65,22 +72,26 @@ type credentialJSON struct {
 
 // Save writes the credential to a file.
 func (c *Credential) Save(path string) error {
-	key, err := c.key.pem()
+	data, err := c.marshal()
 	if err != nil {
 		return err
 	}
+	return replacePrivate(path, data)
+}
+
+func (c *Credential) marshal() ([]byte, error) {
+	key, err := c.key.pem()
+	if err != nil {
+		return nil, err
+	}
 	f := credentialJSON{
-		Format: fileFormat, Addresses: c.addresses, Certificate: string(certPEM(c.cert)), Key: string(key),
+		Addresses: c.addresses, Certificate: string(certPEM(c.cert)), Key: string(key),
 		Received: c.received, Renew: c.renew,
 	}
 	for _, b := range c.bundle {
 		f.Bundle = append(f.Bundle, string(certPEM(b)))
 	}
-	data, err := json.MarshalIndent(f, "", "\t")
-	if err != nil {
-		return err
-	}
-	return replacePrivate(path, data)
+	return encodeFile(&f)
 }
 
 // LoadCredential reads a credential from a file. It is fs.ErrNotExist when there
@@ -99,7 +110,7 @@ func LoadCredential(path string) (*Credential, error) {
 
 func parseCredential(data []byte) (*Credential, error) {
 	var f credentialJSON
-	if err := decodeFile(data, &f, func() int { return f.Format }); err != nil {
+	if err := decodeFile(data, &f); err != nil {
 		return nil, err
 	}
 	c := &Credential{addresses: f.Addresses, received: f.Received, renew: f.Renew}

@@ -134,6 +134,11 @@ func TestEnrolledRecord(t *testing.T) {
 	if m.Labels.String() != "region=fra" || tok.Used != 1 || m.Name[:4] != "fra-" || !identity.ValidName(m.Name) {
 		t.Errorf("member %+v of token %+v", m, tok)
 	}
+	members, err := c.Members(ctx, identity.KindProbe)
+	ok(t, err)
+	if len(members) != 1 || members[0].Name != m.Name {
+		t.Errorf("members %+v", members)
+	}
 	again := openProbe(t, p.dir, c.clock.Now)
 	if again.Subject() != p.Subject() || again.Addresses()[0] != c.address {
 		t.Errorf("after a restart the probe is %v at %v", again.Subject(), again.Addresses())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -18,10 +19,14 @@ type Guard struct {
 	a      *Authority
 	table  Table
 	limits *limiter
+	// handlers that may outlive their call
+	handlers sync.WaitGroup
 }
 
 // Guard makes the guard of a server.
-func (a *Authority) Guard(t Table) *Guard { return &Guard{a, maps.Clone(t), newLimiter()} }
+func (a *Authority) Guard(t Table) *Guard {
+	return &Guard{a: a, table: maps.Clone(t), limits: newLimiter()}
+}
 
 // ServerOptions is what a server needs to be guarded: credentials and
 // interceptors, which come before others. It may serve TCP listeners and the one
@@ -34,6 +39,10 @@ func (g *Guard) ServerOptions() []grpc.ServerOption {
 		grpc.ChainStreamInterceptor(g.stream),
 	}
 }
+
+// Wait waits for the handlers of streams that the guard has ended: they notice a
+// moment after their callers. It is for after the server has stopped.
+func (g *Guard) Wait() { g.handlers.Wait() }
 
 // admit decides on a call by everything but the records.
 func (g *Guard) admit(ctx context.Context, method string) (Rule, Caller, connInfo, error) {
@@ -98,6 +107,9 @@ func (g *Guard) enter(ctx context.Context, method string, end context.CancelCaus
 	}
 	if err != nil {
 		leave()
+		if why := ended(ctx); why != nil { // a ban came while the records were read
+			err = why
+		}
 		return rule, nil, nil, g.refuse(method, caller, err)
 	}
 	return rule, context.WithValue(ctx, callerKey{}, caller), leave, nil
@@ -152,12 +164,24 @@ func (g *Guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	// A handler that waits for a message does not see its context end. When this
 	// function returns, gRPC ends the stream, and with it the wait.
 	done := make(chan error, 1)
-	go func() { done <- handler(srv, &guarded{ss, ctx}) }()
+	g.handlers.Go(func() { done <- handler(srv, &guarded{ss, ctx}) })
+	finished := false
 	select {
-	case err := <-done:
-		return err
+	case err = <-done:
+		finished = true
 	case <-ctx.Done():
 	}
+	if err := ended(ctx); err != nil {
+		return err
+	}
+	if !finished { // the caller has gone, the handler notices by itself
+		err = <-done
+	}
+	return err
+}
+
+// ended says what of ours has ended the call, if anything has.
+func ended(ctx context.Context) error {
 	var d *Denial
 	switch cause := context.Cause(ctx); {
 	case errors.As(cause, &d):
@@ -165,7 +189,7 @@ func (g *Guard) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInf
 	case errors.Is(cause, errTooLong):
 		return status.Error(codes.DeadlineExceeded, cause.Error())
 	}
-	return <-done // the caller has gone; the handler notices by itself
+	return nil
 }
 
 // guarded is a stream with the caller in its context.

@@ -110,11 +110,6 @@ func rootTemplate(fleet string, public crypto.PublicKey, now time.Time) (*x509.C
 
 // issue signs a certificate for a subject. Server certificates get the names as
 // well, for programs that look at nothing else; our own look at the subject.
-func (ca *CA) issue(kind Kind, name string, public crypto.PublicKey, now time.Time, life time.Duration, names ...string) (*x509.Certificate, error) {
-	s := ca.now()
-	return s.issue(kind, name, public, now, life, names...)
-}
-
 func (s *caState) issue(kind Kind, name string, public crypto.PublicKey, now time.Time, life time.Duration, names ...string) (*x509.Certificate, error) {
 	serial, err := newSerial()
 	if err != nil {

@@ -21,9 +21,6 @@ type privateKey struct{ reveal func() crypto.Signer }
 
 func hide(k crypto.Signer) privateKey { return privateKey{func() crypto.Signer { return k }} }
 
-func (privateKey) String() string   { return redacted }
-func (privateKey) GoString() string { return redacted }
-
 // newTLSKey makes a key for a certificate.
 func newTLSKey() (privateKey, error) {
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

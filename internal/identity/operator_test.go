@@ -24,16 +24,14 @@ func command(conn *grpc.ClientConn) (string, error) {
 
 func TestOperator(t *testing.T) {
 	c := newController(t)
-	issued, err := c.IssueOperator(ctx, "anna", []string{c.address})
-	ok(t, err)
 	path := filepath.Join(t.TempDir(), "keys", "anna.json")
-	ok(t, issued.Save(path))
+	ok(t, c.operator("anna").Save(path))
 	cred, err := identity.LoadCredential(path)
 	ok(t, err)
 	if s := cred.Subject(); s.Kind != identity.KindOperator || s.Name != "anna" || cred.Addresses()[0] != c.address {
 		t.Errorf("%v at %v", s, cred.Addresses())
 	}
-	conn := dial(t, c.address, cred.Transport())
+	conn := dial(t, c.address, cred.Transport(c.clock.Now))
 	name, err := command(conn)
 	ok(t, err)
 	if name != "anna" {
@@ -44,28 +42,35 @@ func TestOperator(t *testing.T) {
 	_, err = call(conn)
 	denied(t, err, identity.NotPermitted)
 
-	second, err := c.IssueOperator(ctx, "anna", []string{c.address})
+	c.clock.add(80 * day)
+	_, err = command(conn)
 	ok(t, err)
-	_, err = command(dial(t, c.address, second.Transport()))
+	second := c.operator("anna")
+	_, err = command(dial(t, c.address, second.Transport(c.clock.Now)))
 	ok(t, err)
 	c.clock.add(2 * time.Hour)
 	_, err = command(conn)
 	denied(t, err, identity.CertificateSuperseded)
 
 	ok(t, c.Ban(ctx, identity.KindOperator, "anna", "left"))
-	_, err = command(dial(t, c.address, second.Transport()))
+	_, err = command(dial(t, c.address, second.Transport(c.clock.Now)))
 	denied(t, err, identity.Banned)
-	_, err = c.IssueOperator(ctx, "anna", []string{c.address})
+	_, err = c.IssueOperator(ctx, "anna", newCSR(t))
 	denied(t, err, identity.Banned)
 
 	for _, name := range []string{"", "Anna", "a/b", "a.b"} {
-		if _, err := c.IssueOperator(ctx, name, []string{c.address}); err == nil {
+		if _, err := c.IssueOperator(ctx, name, newCSR(t)); err == nil {
 			t.Errorf("%q is a name", name)
 		}
 	}
-	if _, err := c.IssueOperator(ctx, "bob", nil); err == nil {
-		t.Error("a credential that leads nowhere")
-	}
+	_, err = c.IssueOperator(ctx, "bob", nil)
+	denied(t, err, identity.CSRInvalid)
+	last := dial(t, c.address, c.operator("bob").Transport(c.clock.Now))
+	_, err = command(last)
+	ok(t, err)
+	c.clock.add(identity.OperatorLife)
+	_, err = command(last)
+	denied(t, err, identity.CertificateExpired)
 	if err := c.Ban(ctx, identity.KindProbe, "nobody", ""); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("%v, want ErrNotFound", err)
 	}
@@ -74,10 +79,8 @@ func TestOperator(t *testing.T) {
 // TestOperatorIsNoProbe: a probe's directory with an operator's credential.
 func TestOperatorIsNoProbe(t *testing.T) {
 	c := newController(t)
-	cred, err := c.IssueOperator(ctx, "anna", []string{c.address})
-	ok(t, err)
 	dir := t.TempDir()
-	ok(t, cred.Save(filepath.Join(dir, "credential.json")))
+	ok(t, c.operator("anna").Save(filepath.Join(dir, "credential.json")))
 	if _, err := identity.OpenProbe(identity.ProbeConfig{Dir: dir}); err == nil {
 		t.Error("it was opened")
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -46,9 +45,9 @@ type Probe struct {
 	credential atomic.Pointer[Credential] // nil until enrolled
 
 	mu sync.Mutex // held over a change of the credential
-	// next is the key that the next certificate is asked for. It is kept until
-	// that certificate is here, so that asking again is the same question.
-	next *privateKey
+	// next is the request for the next certificate. It is kept until that is
+	// here, so that asking again is the same question.
+	next *Request
 }
 
 // OpenProbe opens the probe's identity, and makes the identity key if there is
@@ -234,13 +233,13 @@ func (p *Probe) keep(c *Credential) error {
 // ask is the CSR for the next certificate.
 func (p *Probe) ask() ([]byte, error) {
 	if p.next == nil {
-		k, err := newTLSKey()
+		r, err := NewRequest()
 		if err != nil {
 			return nil, err
 		}
-		p.next = &k
+		p.next = r
 	}
-	return newCSR(*p.next)
+	return p.next.CSR()
 }
 
 // take checks and keeps what ask was for, or returns its error.
@@ -251,7 +250,10 @@ func (p *Probe) take(issued *pb.IssuedCertificate, err error, addresses []string
 	if err != nil {
 		return err
 	}
-	c, err := p.accept(issued, addresses)
+	c, err := p.next.Credential(issued, addresses, p.cfg.Now())
+	if err == nil && c.subject.Kind != KindProbe {
+		err = fmt.Errorf("a certificate of %s", c.subject)
+	}
 	if err != nil {
 		return fmt.Errorf("the controller's answer: %w", err)
 	}
@@ -261,59 +263,4 @@ func (p *Probe) take(issued *pb.IssuedCertificate, err error, addresses []string
 	p.next = nil
 	p.cfg.Logger.Info("certificate received", "subject", c.subject, "serial", serialOf(c.cert), "renew", c.renew)
 	return nil
-}
-
-// accept checks what the controller issued: a certificate that would not work
-// must not replace one that does.
-func (p *Probe) accept(issued *pb.IssuedCertificate, addresses []string) (*Credential, error) {
-	cert, err := x509.ParseCertificate(issued.GetCertificate())
-	if err != nil {
-		return nil, err
-	}
-	bundle, err := parseBundle(issued.Bundle)
-	if err != nil {
-		return nil, err
-	}
-	life := issued.ValidFor.AsDuration()
-	if life <= 0 || life > rootLife {
-		return nil, fmt.Errorf("a certificate that is valid for %v", life)
-	}
-	// Half its life, 10 % more or less: a fleet that joined at once does not
-	// renew at once.
-	now := p.cfg.Now()
-	half := time.Duration(float64(life) * (0.45 + 0.1*rand.Float64()))
-	c := &Credential{addresses: addresses, cert: cert, key: *p.next, bundle: bundle, received: now.UTC(), renew: now.Add(half).UTC()}
-	if err := c.check(); err != nil {
-		return nil, err
-	}
-	if c.subject.Kind != KindProbe {
-		return nil, fmt.Errorf("a certificate of %s", c.subject)
-	}
-	if _, err := cert.Verify(x509.VerifyOptions{
-		Roots: poolOf(bundle), CurrentTime: cert.NotAfter, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// maxBundle is more roots than a rotation ever has.
-const maxBundle = 8
-
-func parseBundle(der [][]byte) ([]*x509.Certificate, error) {
-	if len(der) == 0 || len(der) > maxBundle {
-		return nil, fmt.Errorf("%d CA certificates", len(der))
-	}
-	var bundle []*x509.Certificate
-	for _, d := range der {
-		c, err := x509.ParseCertificate(d)
-		if err != nil {
-			return nil, err
-		}
-		if !c.IsCA {
-			return nil, errors.New("a CA certificate that is none")
-		}
-		bundle = append(bundle, c)
-	}
-	return bundle, nil
 }

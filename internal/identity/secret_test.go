@@ -78,9 +78,10 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	tok := c.newToken()
 	p := c.newProbe()
 	ok(t, p.Join(ctx, tok))
-	cred, err := c.IssueOperator(ctx, "anna", []string{c.address})
-	ok(t, err)
+	cred := c.operator("anna")
 	probeCred, err := identity.LoadCredential(p.credentialPath())
+	ok(t, err)
+	r, err := identity.NewRequest()
 	ok(t, err)
 	challenge, err := c.Challenge(nil)
 	ok(t, err)
@@ -96,7 +97,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 	things := []any{
 		tok, &tok, tok.Secret, &tok.Secret, []identity.JoinToken{tok}, map[string]identity.Secret{"a": tok.Secret}, direct{tok, tok.Secret}, &direct{tok, tok.Secret},
-		c.ca, *cred, cred, probeCred, p.Probe, c.Authority, challenge, c.Guard(c.table), identity.ProbeConfig{}, fmt.Errorf("with %v", tok),
+		c.ca, r, *r, *cred, cred, probeCred, p.Probe, c.Authority, challenge, c.Guard(c.table), identity.ProbeConfig{}, fmt.Errorf("with %v", tok),
 	}
 	tokens, err := c.Tokens(ctx)
 	ok(t, err)

@@ -28,6 +28,11 @@ func TestCompare(t *testing.T) {
 	c := newController(t)
 	s := grpc.NewServer()
 	c.register(s)
+	r := &recorder{TB: t}
+	identitytest.CheckMethods(r, table, s)
+	if r.errors != 2 {
+		t.Errorf("CheckMethods found %d of 2", r.errors)
+	}
 	noRule, noMethod := table.Compare(s.GetServiceInfo())
 	if want := []string{pb.ControlService_AddTargets_FullMethodName}; !slices.Equal(noRule, want) {
 		t.Errorf("methods without a rule: %v, want %v", noRule, want)
@@ -36,6 +41,14 @@ func TestCompare(t *testing.T) {
 		t.Errorf("rules without a method: %v, want %v", noMethod, want)
 	}
 }
+
+// recorder counts the errors of a check.
+type recorder struct {
+	testing.TB
+	errors int
+}
+
+func (r *recorder) Errorf(string, ...any) { r.errors++ }
 
 // TestRules: what the table must not come to say by accident.
 func TestRules(t *testing.T) {

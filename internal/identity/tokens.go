@@ -53,7 +53,7 @@ func (a *Authority) CreateToken(ctx context.Context, spec TokenSpec) (JoinToken,
 	err = a.cfg.Store.Update(ctx, func(tx Tx) error {
 		return tx.PutToken(Token{
 			ID: id, SecretHash: tokenHash(secret), Uses: spec.Uses, Labels: maps.Clone(spec.Labels), Prefix: spec.Prefix,
-			Created: tx.Now(), Expires: tx.Now().Add(spec.TTL),
+			Created: tx.Now(), Expires: tx.Now().Add(spec.TTL).Truncate(time.Microsecond),
 		})
 	})
 	if err != nil {

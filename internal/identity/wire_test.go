@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"net/url"
+	"sync"
 	"testing"
 	"time"
 
@@ -399,8 +401,94 @@ func TestStoreAway(t *testing.T) {
 
 func TestUnknownMethod(t *testing.T) {
 	c := newController(t, func(table identity.Table) { delete(table, pb.ControlService_GetSurvey_FullMethodName) })
-	cred, err := c.IssueOperator(ctx, "anna", []string{c.address})
-	ok(t, err)
-	_, err = pb.NewControlServiceClient(dial(t, c.address, cred.Transport())).GetSurvey(ctx, &pb.GetSurveyRequest{})
+	cred := c.operator("anna")
+	_, err := pb.NewControlServiceClient(dial(t, c.address, cred.Transport(c.clock.Now))).GetSurvey(ctx, &pb.GetSurveyRequest{})
 	denied(t, err, identity.NotPermitted)
+}
+
+// TestBanRace: of streams that are opened while the ban comes, none is left.
+func TestBanRace(t *testing.T) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	c := newController(t)
+	for range 5 {
+		p := c.joined()
+		conn := p.dial(c.address)
+		_, err := call(conn)
+		ok(t, err)
+		var wg sync.WaitGroup
+		for range 15 {
+			wg.Go(func() {
+				s, err := open(ctx, conn)
+				for err == nil {
+					_, err = s.ask()
+				}
+				denied(t, err, identity.Banned)
+			})
+		}
+		ok(t, c.Ban(ctx, identity.KindProbe, p.Subject().Name, "race"))
+		wg.Wait()
+	}
+}
+
+// TestNoResumption: a second connection shows its certificate again.
+func TestNoResumption(t *testing.T) {
+	c := newController(t)
+	p := c.joined()
+	config, err := p.TLS()
+	ok(t, err)
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(10)
+	config.NextProtos = []string{"h2"}
+	for range 2 {
+		conn, err := tls.Dial("tcp", c.address, config)
+		ok(t, err)
+		_, err = conn.Read(make([]byte, 1)) // the server's first frame; tickets would be before it
+		ok(t, err)
+		if s := conn.ConnectionState(); s.DidResume || s.Version != tls.VersionTLS13 {
+			t.Errorf("resumed %v, version %x", s.DidResume, s.Version)
+		}
+		ok(t, conn.Close())
+	}
+}
+
+// TestServerNames: programs that look at nothing but the name are served too,
+// and a name that cannot be is found at the start.
+func TestServerNames(t *testing.T) {
+	c := newController(t)
+	pool := x509.NewCertPool()
+	root, err := x509.ParseCertificate(c.ca.Bundle()[0])
+	ok(t, err)
+	pool.AddCert(root)
+	at := c.clock.Now
+	for _, name := range []string{"localhost", "127.0.0.1"} {
+		conn, err := tls.Dial("tcp", c.address, &tls.Config{RootCAs: pool, ServerName: name, Time: at, NextProtos: []string{"h2"}})
+		ok(t, err)
+		ok(t, conn.Close())
+	}
+	if conn, err := tls.Dial("tcp", c.address, &tls.Config{RootCAs: pool, ServerName: "elsewhere", Time: at}); err == nil {
+		conn.Close()
+		t.Error("any name will do")
+	}
+	if _, err := identity.NewAuthority(ctx, identity.Config{CA: c.ca, Store: c.store, Names: []string{"h\u00f6st"}}); err == nil {
+		t.Error("a name that cannot be in a certificate was taken")
+	}
+}
+
+// TestWaitForHandlers: after a ban the handler ends by itself.
+func TestWaitForHandlers(t *testing.T) {
+	c := newController(t)
+	p := c.joined()
+	s, err := open(ctx, p.dial(c.address))
+	ok(t, err)
+	_, err = s.ask()
+	ok(t, err)
+	ok(t, c.Ban(ctx, identity.KindProbe, p.Subject().Name, "wait"))
+	_, err = s.Recv()
+	denied(t, err, identity.Banned)
+	c.guard.Wait()
+	select {
+	case <-c.fleet.ended:
+	default:
+		t.Error("the handler is still there")
+	}
 }

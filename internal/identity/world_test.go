@@ -76,6 +76,7 @@ type controller struct {
 	table   identity.Table
 	address string
 	fleet   *fleetServer
+	guard   *identity.Guard
 }
 
 // renewMethod stands for ProbeService.Renew.
@@ -119,7 +120,8 @@ func startController(t testing.TB, dir string, clock *clock, store *identitytest
 
 // serve starts a server with all services on the listeners.
 func (c *controller) serve(listeners ...net.Listener) *grpc.Server {
-	server := grpc.NewServer(c.Guard(c.table).ServerOptions()...)
+	c.guard = c.Guard(c.table)
+	server := grpc.NewServer(c.guard.ServerOptions()...)
 	c.fleet = &fleetServer{a: c.Authority, ended: make(chan error, 100)}
 	c.register(server)
 	server.RegisterService(&grpc.ServiceDesc{
@@ -285,6 +287,20 @@ func (p *probe) renewOver(conn *grpc.ClientConn) error {
 		err := conn.Invoke(ctx, renewMethod, &pb.EnrollRequest{Csr: csr}, resp)
 		return resp.Issued, err
 	})
+}
+
+// operator makes a credential for an operator.
+func (c *controller) operator(name string) *identity.Credential {
+	c.t.Helper()
+	r, err := identity.NewRequest()
+	ok(c.t, err)
+	csr, err := r.CSR()
+	ok(c.t, err)
+	issued, err := c.IssueOperator(ctx, name, csr)
+	ok(c.t, err)
+	cred, err := r.Credential(issued, []string{c.address}, c.clock.Now())
+	ok(c.t, err)
+	return cred
 }
 
 // denied fails unless err is a denial for the reason.
