@@ -120,32 +120,41 @@ func (w *work) done(m measure.Measurement) {
 	}
 	w.open--
 	switch {
-	case w.open == 0:
-		go w.flush() // nobody may wait for the end of a lease
+	case w.open == 0: // nobody may wait for the end of a lease
 		w.over()
+		go w.send(w.cut())
 	case len(w.ready) == batchSize:
-		go w.flush()
+		go w.send(w.cut())
 	case !w.waiting:
 		w.waiting = true
 		time.AfterFunc(batchAge, w.flush)
 	}
 }
 
-// flush makes a batch of what is ready.
+// flush sends what has waited long enough.
 func (w *work) flush() {
 	w.mu.Lock()
 	w.waiting = false
-	ready, returned := w.ready, w.returned
-	w.ready, w.returned = nil, nil
-	if len(ready)+len(returned) == 0 {
+	if len(w.ready)+len(w.returned) == 0 {
 		w.mu.Unlock()
 		return
 	}
-	sequence := w.sequence
+	ready, returned, sequence := w.cut()
+	w.mu.Unlock()
+	w.send(ready, returned, sequence)
+}
+
+// cut takes what is ready, with the lock held.
+func (w *work) cut() (ready []measure.Measurement, returned []uint32, sequence uint64) {
+	ready, returned, sequence = w.ready, w.returned, w.sequence
+	w.ready, w.returned = nil, nil
 	w.sequence++
 	w.unacked++
-	w.mu.Unlock()
+	return ready, returned, sequence
+}
 
+// send makes a batch and gives it to the uplink.
+func (w *work) send(ready []measure.Measurement, returned []uint32, sequence uint64) {
 	req := &pb.ReportResultsRequest{
 		Probe: w.agent.cfg.Name, Lease: w.ref, Sequence: sequence, Returned: returned,
 		Indexes: make([]uint32, len(ready)), Outcomes: make([]pb.Outcome, len(ready)), Verdicts: make([]pb.Verdict, len(ready)),
