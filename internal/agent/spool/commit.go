@@ -12,8 +12,8 @@ import (
 type op struct {
 	do     func(*txn) error // an error refuses the change, before anything of it was made
 	behind bool             // waits for the records that were appended before it, too
-	err    error            // of do
-	done   chan error       // has room for one
+	err    error            // of do, or of its transaction
+	done   chan error       // gets err; has room for one
 }
 
 // group is what one transaction makes durable.
@@ -90,16 +90,18 @@ func (s *Spool) flush(more ...*op) {
 
 	err := errors.New("not tried")
 	if !inTrouble {
-		if err = s.commit(g); err == nil {
-			answer(g.ops, nil)
-		}
+		err = s.commit(g)
 	}
 	if err != nil {
 		err = s.flushInParts(g)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.note(err)
+	s.mu.Unlock()
+	// Who is told that the disk is full finds that the status says so.
+	for _, o := range g.ops {
+		o.done <- o.err
+	}
 }
 
 // flushInParts writes little at a time. What was acknowledged goes first, for
@@ -115,10 +117,8 @@ func (s *Spool) flushInParts(g *group) error {
 		}
 	}
 	first := s.commit(&group{acks: g.acks})
-	err := s.commit(&group{ops: alone})
-	answer(alone, err)
-	first = orElse(first, err)
-	err = nil
+	first = orElse(first, s.commit(&group{ops: alone}))
+	var err error
 	for rest := g.fresh; len(rest) > 0 && err == nil; {
 		n := min(len(rest), groupRecords)
 		err = s.commit(&group{fresh: rest[:n]})
@@ -127,7 +127,9 @@ func (s *Spool) flushInParts(g *group) error {
 	if err == nil {
 		err = s.commit(&group{ops: behind})
 	}
-	answer(behind, err)
+	for _, o := range behind {
+		o.err = orElse(err, o.err)
+	}
 	if first = orElse(first, err); first != nil {
 		return first
 	}
@@ -154,12 +156,6 @@ func orElse(a, b error) error {
 		return a
 	}
 	return b
-}
-
-func answer(ops []*op, err error) {
-	for _, o := range ops {
-		o.done <- orElse(err, o.err)
-	}
 }
 
 // note keeps the result of a flush, and tells the log when it is another than
@@ -209,9 +205,10 @@ func (s *Spool) unusable() error {
 type txn struct {
 	spool   *Spool
 	tx      *bolt.Tx
-	state   state            // but for the leases, which are shared
+	state   state            // but for the maps, which are shared
 	touched map[Lease]*lease // as they will be; nil: gone
 	over    []Lease          // of these, the ones that came to their end
+	queued  map[Lease]int    // how many more there are in the queue
 	err     error            // the first of any write
 }
 
@@ -223,11 +220,14 @@ func (s *Spool) commit(g *group) error {
 	}
 	s.mu.Lock()
 	broken, begun := s.broken, s.begun
-	t := &txn{spool: s, state: *s.durable, touched: make(map[Lease]*lease)}
+	t := &txn{spool: s, state: *s.durable, touched: make(map[Lease]*lease), queued: make(map[Lease]int)}
 	t.state.counters.Refused += s.refused
 	counted := s.refused
 	s.mu.Unlock()
 	if broken != nil {
+		for _, o := range g.ops {
+			o.err = broken
+		}
 		return broken
 	}
 	err := guard(s.cfg.Path, func() (err error) {
@@ -259,7 +259,11 @@ func (s *Spool) commit(g *group) error {
 		return t.tx.Commit()
 	})
 	if err != nil {
-		return s.sortError(err)
+		err = s.sortError(err)
+		for _, o := range g.ops {
+			o.err = err
+		}
+		return err
 	}
 	s.apply(t, g, counted)
 	return nil
@@ -285,6 +289,11 @@ func (s *Spool) apply(t *txn, g *group, counted uint64) {
 			delete(s.durable.leases, name)
 		} else {
 			s.durable.leases[name] = l
+		}
+	}
+	for name, n := range t.queued {
+		if s.durable.queued[name] += n; s.durable.queued[name] == 0 {
+			delete(s.durable.queued, name)
 		}
 	}
 	more := t.state.last > s.durable.last

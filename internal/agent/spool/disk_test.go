@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -44,7 +45,7 @@ func TestGrouping(t *testing.T) {
 		if n := depth(); n != 0 {
 			t.Errorf("%d records are written after %v", n, time.Since(begun))
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if n := depth(); n != groupRecords-1 || commits != 1 {
 			t.Errorf("%d records are written after %v, in %d transactions", n, time.Since(begun), commits)
 		}
@@ -83,10 +84,12 @@ func TestDiskFull(t *testing.T) {
 		defer s.Close()
 		must(t, s.Accept(leaseA, []uint32{0, 1, 2}, nil))
 		must(t, s.Start(leaseA, 0))
-		full, tried := true, 0
+		var full atomic.Bool
+		var tried atomic.Int32
+		full.Store(true)
 		s.fault = func() error {
-			tried++
-			if full {
+			tried.Add(1)
+			if full.Load() {
 				return errFull
 			}
 			return nil
@@ -107,13 +110,13 @@ func TestDiskFull(t *testing.T) {
 		if s.Credit() || !strings.Contains(st.Trouble, "no space left") || st.Broken || st.Unwritten != 1 || st.Leases != 1 {
 			t.Errorf("%+v", st)
 		}
-		tried = 0
+		tried.Store(0)
 		time.Sleep(10*retryAfter + 1)
 		synctest.Wait()
-		if tried < 10 || tried > 50 {
-			t.Errorf("tried %d times in %v", tried, 10*retryAfter)
+		if n := tried.Load(); n < 10 || n > 50 {
+			t.Errorf("tried %d times in %v", n, 10*retryAfter)
 		}
-		full = false
+		full.Store(false)
 		time.Sleep(retryAfter)
 		synctest.Wait()
 		if st := s.Status(); !s.Credit() || st.Trouble != "" || st.Unwritten != 0 {

@@ -42,13 +42,6 @@ func newSet(size int) set { return make(set, (size+7)/8) }
 func (s set) has(i uint32) bool { return int(i/8) < len(s) && s[i/8]&(1<<(i%8)) != 0 }
 func (s set) add(i uint32)      { s[i/8] |= 1 << (i % 8) }
 
-func (s set) len() (n int) {
-	for _, b := range s {
-		n += bits.OnesCount8(b)
-	}
-	return n
-}
-
 // covers reports whether every member of t is one of s. Both have one length.
 func (s set) covers(t set) bool {
 	for i, b := range t {
@@ -78,7 +71,6 @@ type lease struct {
 	started set
 	settled set  // has a record
 	dirty   bool // started or settled has changed
-	queued  int  // durable records about it that were not acknowledged
 	bytes   int  // in the file
 }
 
@@ -87,9 +79,6 @@ func (l *lease) clone() *lease {
 	c.started, c.settled = append(set(nil), l.started...), append(set(nil), l.settled...)
 	return &c
 }
-
-// over reports whether nothing of the lease is left to do or to send.
-func (l *lease) over() bool { return l.queued == 0 && l.settled.covers(l.targets) }
 
 // marks is the part of a lease that changes.
 func (l *lease) marks() []byte {

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"flag"
 	"os"
 	"testing"
 
@@ -11,6 +12,9 @@ import (
 func TestMain(m *testing.M) {
 	if role, ok := roles[os.Getenv("SPOOL_TEST_ROLE")]; ok {
 		os.Exit(role())
+	}
+	if err := flag.Set("rapid.checks", "40"); err != nil { // each step is a transaction
+		panic(err)
 	}
 	goleak.VerifyTestMain(m)
 }

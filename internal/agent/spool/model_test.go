@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -55,7 +56,9 @@ func TestModel(t *testing.T) {
 		cfg := config(filepath.Join(dir, "spool.db"))
 		os.Remove(cfg.Path)
 		full := false
+		var faulty atomic.Bool // is full
 		var s *Spool
+		fill := func(yes bool) { full = yes; faulty.Store(yes) }
 		begin := func() *Recovery {
 			var r *Recovery
 			var err error
@@ -64,7 +67,7 @@ func TestModel(t *testing.T) {
 			}
 			s.db.NoSync = true // nobody pulls the plug here
 			s.fault = func() error {
-				if full {
+				if faulty.Load() {
 					return errFull
 				}
 				return nil
@@ -150,10 +153,7 @@ func TestModel(t *testing.T) {
 				}
 				i := rapid.IntRange(0, len(m.queue)-1).Draw(t, "record")
 				s.Ack(m.queue[i].key)
-				if full {
-					// A crash may undo it.
-					full = false
-				}
+				fill(false) // else a crash may undo it
 				if err := s.Sync(); err != nil {
 					t.Fatal(err)
 				}
@@ -189,11 +189,12 @@ func TestModel(t *testing.T) {
 					delete(m.leases, name)
 				}
 			},
-			"disk": func(t *rapid.T) { full = !full },
+			"disk": func(t *rapid.T) { fill(!full) },
 			"crash": func(t *rapid.T) {
 				sync()
 				s.crash()
-				full, m.fresh = false, nil
+				fill(false)
+				m.fresh = nil
 				r := begin()
 				if !r.Crashed || len(r.Leases) != len(m.leases) {
 					t.Fatalf("%+v, want %d leases", r, len(m.leases))
@@ -213,7 +214,7 @@ func TestModel(t *testing.T) {
 				}
 			},
 			"restart": func(t *rapid.T) {
-				full = false
+				fill(false)
 				sync()
 				if err := s.Close(); err != nil {
 					t.Fatal(err)

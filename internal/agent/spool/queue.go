@@ -190,9 +190,7 @@ func (s *Spool) Retry() (n int, err error) {
 			t.remove(bucketQuarantine, k)
 			t.put(bucketQueue, k, v)
 			t.state.bytes += int64(size(k, v))
-			if l := t.lease(r.Record.Lease); l != nil {
-				l.queued++
-			}
+			t.queued[r.Record.Lease]++
 		}
 		n = len(all)
 		t.state.quarantined -= n

@@ -83,13 +83,15 @@ func FuzzValues(f *testing.F) {
 	f.Add(offerBytes(set{1, 2}, []byte("offer")))
 	f.Add(rejectedBytes(time.Unix(1, 0), "reason", sampleRecords()[1].marshal()))
 	f.Add([]byte{2, 0xff, 0xff})
+	f.Add([]byte{0x80, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		leaseOf(b)
 		for _, v := range [][]byte{b, seal(bytes.Clone(b))} {
 			if targets, offer, err := parseOffer(v); err == nil {
 				l := &lease{targets: targets, started: newSet(8 * len(targets)), settled: newSet(8 * len(targets))}
-				if got := offerBytes(targets, offer); len(targets) < 0x80 && !bytes.Equal(got, v) {
-					t.Errorf("%x became %x", v, got)
+				again, same, err := parseOffer(offerBytes(targets, offer))
+				if err != nil || !bytes.Equal(again, targets) || !bytes.Equal(same, offer) {
+					t.Errorf("%x became %x %x: %v", v, again, same, err)
 				}
 				if err := l.setMarks(l.marks()); err != nil {
 					t.Error(err)

@@ -137,7 +137,7 @@ func (s *Spool) begin(created bool) (*Recovery, error) {
 				return err
 			}
 			for name, l := range s.durable.leases {
-				h := Held{Lease: name, Queued: l.queued}
+				h := Held{Lease: name, Queued: s.durable.queued[name]}
 				if _, h.Offer, err = parseOffer(tx.Bucket(bucketLeases).Get(name.key())); err != nil {
 					return err
 				}

@@ -17,10 +17,11 @@ import (
 type state struct {
 	runs        []run // by first
 	leases      map[Lease]*lease
-	depth       int    // records in the queue
-	quarantined int    // records put aside
-	bytes       int64  // keys and values of the queue, the quarantine and the leases
-	first       uint64 // of the queue, 0 when it is empty
+	queued      map[Lease]int // records in the queue, also of leases that are not in the journal
+	depth       int           // records in the queue
+	quarantined int           // records put aside
+	bytes       int64         // keys and values of the queue, the quarantine and the leases
+	first       uint64        // of the queue, 0 when it is empty
 	oldest      time.Time
 	last        uint64 // highest sequence number given
 	counters    counters
@@ -108,7 +109,7 @@ func load(tx *bolt.Tx) (*state, error) {
 	} else if len(v) != 1 || v[0] != format {
 		return nil, fmt.Errorf("format %x: %w", v, ErrNewer)
 	}
-	s := &state{leases: make(map[Lease]*lease), last: tx.Bucket(bucketQueue).Sequence()}
+	s := &state{leases: make(map[Lease]*lease), queued: make(map[Lease]int), last: tx.Bucket(bucketQueue).Sequence()}
 	each := func(bucket []byte, f func(k, v []byte) error) error {
 		return tx.Bucket(bucket).ForEach(func(k, v []byte) error {
 			if err := f(k, v); err != nil {
@@ -157,9 +158,7 @@ func load(tx *bolt.Tx) (*state, error) {
 			}
 			s.depth++
 			s.bytes += int64(size(k, v))
-			if l := s.leases[r.Lease]; l != nil {
-				l.queued++
-			}
+			s.queued[r.Lease]++
 			return nil
 		}),
 		each(bucketQuarantine, func(k, v []byte) error {

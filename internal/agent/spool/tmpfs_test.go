@@ -126,7 +126,6 @@ func fill(file string, grow func() error) (created bool, err error) {
 	if err := s.Sync(); err != nil {
 		return true, fmt.Errorf("there is room again: %w", err)
 	}
-	s.Sync() // the first is answered before the disk counts as good again
 	if !s.Credit() {
 		return true, fmt.Errorf("no credit: %+v", s.Status())
 	}

@@ -52,8 +52,8 @@ func (t *txn) append(p *pending) {
 	}
 	t.state.depth++
 	t.state.bytes += p.size()
+	t.queued[p.lease]++
 	if l := t.lease(p.lease); l != nil {
-		l.queued++
 		for _, i := range p.items {
 			if l.targets.has(i) && !l.settled.has(i) {
 				l.settled.add(i)
@@ -80,9 +80,8 @@ func (t *txn) take(key Key) (r Record, value []byte, ok bool) {
 	t.remove(bucketQueue, k)
 	t.state.depth--
 	t.state.bytes -= int64(size(k, value))
-	if l := t.lease(r.Lease); l != nil {
-		l.queued--
-	}
+	t.queued[r.Lease]--
+	t.lease(r.Lease) // it may be over
 	return r, value, true
 }
 
@@ -100,7 +99,7 @@ func (t *txn) end() {
 	for name, l := range t.touched {
 		switch {
 		case l == nil:
-		case l.over():
+		case l.settled.covers(l.targets) && t.state.queued[name]+t.queued[name] == 0:
 			t.forget(name, l)
 			t.over = append(t.over, name)
 		case l.dirty:
