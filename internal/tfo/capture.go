@@ -76,6 +76,7 @@ type observed struct {
 	claimed bool
 	stray   int   // place in capture.strays while not claimed
 	wire    *Wire // nil before the first SYN
+	room    []byte
 	drops   uint64
 	// A packet that passes a bridge, a bond or a VLAN comes by once for each
 	// link. Each direction is looked at on the link where it was seen first.
@@ -264,14 +265,35 @@ func (o *observed) sent(f *frame, p *packet) {
 	if o.wire == nil || o.wire.Syn.Seq != p.seq {
 		// The first, or the first of a new connection with the ports of an old
 		// one.
-		o.wire = &Wire{Acked: NotKnown}
+		m := new(wireMemory)
+		o.wire, o.room = &m.wire, m.room[:0]
+		o.wire.Acked, o.wire.Packets = NotKnown, m.packets[:0]
 		o.linkOut, o.linkIn = f.link, 0
 	}
 	if f.link != o.linkOut {
 		return
 	}
+	p.move(o.copy(p.headers))
 	o.wire.sawSYN(p)
-	o.wire.keep(f)
+	o.wire.keep(f, p.headers)
+}
+
+// wireMemory is the memory of one attempt's facts, in one piece: two packets
+// and their headers are what there is to see of most.
+type wireMemory struct {
+	wire    Wire
+	packets [2]Packet
+	room    [2 * 96]byte
+}
+
+// copy copies b into the room there is, or elsewhere.
+func (o *observed) copy(b []byte) []byte {
+	n := len(o.room)
+	if n+len(b) > cap(o.room) {
+		return bytes.Clone(b)
+	}
+	o.room = append(o.room, b...)
+	return o.room[n:len(o.room):len(o.room)]
 }
 
 // came takes an answer.
@@ -279,19 +301,24 @@ func (o *observed) came(f *frame, p *packet) {
 	if o.wire == nil || o.linkIn != 0 && o.linkIn != f.link {
 		return
 	}
-	if o.wire.sawAnswer(p) {
-		o.linkIn = f.link
-		o.wire.keep(f)
+	mark, data := len(o.room), []byte(nil)
+	if p.icmp {
+		data = o.copy(f.data)
+	} else {
+		data = o.copy(p.headers)
+		p.move(data)
 	}
-}
-
-// keep stores the packet's start.
-func (w *Wire) keep(f *frame) {
-	if len(w.Packets) == maxPackets {
+	if !o.wire.sawAnswer(p) {
+		o.room = o.room[:mark]
 		return
 	}
-	if w.Packets == nil {
-		w.Packets = make([]Packet, 0, 2)
+	o.linkIn = f.link
+	o.wire.keep(f, data)
+}
+
+// keep adds to the packets kept.
+func (w *Wire) keep(f *frame, data []byte) {
+	if len(w.Packets) < maxPackets {
+		w.Packets = append(w.Packets, Packet{Time: f.time, Length: f.length, Data: data})
 	}
-	w.Packets = append(w.Packets, Packet{Time: f.time, Length: f.length, Data: bytes.Clone(f.data)})
 }

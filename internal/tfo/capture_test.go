@@ -164,3 +164,18 @@ func TestCaptureAbsent(t *testing.T) {
 		t.Errorf("no SYN: %+v, %q", w, absent)
 	}
 }
+
+// BenchmarkCapture is what one attempt costs outside the kernel.
+func BenchmarkCapture(b *testing.B) {
+	c := ringless()
+	out, in := synPacket(), answerTo(us, 8)
+	b.ReportAllocs()
+	for b.Loop() {
+		o := c.claim(us, them)
+		c.leaves(1, out)
+		c.arrives(1, in)
+		if w, _ := c.settle(o, EndResponse); w == nil || w.SynAcks != 1 {
+			b.Fatalf("%+v", w)
+		}
+	}
+}

@@ -1,9 +1,6 @@
 package tfo
 
-import (
-	"bytes"
-	"net/netip"
-)
+import "net/netip"
 
 // wireWindow is how far from the expected sequence number one may lie and still
 // belong to the attempt: more than any receive window in use, and little enough
@@ -11,11 +8,11 @@ import (
 const wireWindow = 1 << 24
 
 // sawSYN takes a SYN of the attempt that left this machine. All of them have
-// the sequence number of the first.
+// the sequence number of the first. The bytes of p go with it.
 func (w *Wire) sawSYN(p *packet) {
 	w.Syns++
 	if w.Syns == 1 {
-		w.Syn = p.kept()
+		w.Syn = p.segmentFacts()
 		return
 	}
 	o := DecodeTCPOptions(p.options)
@@ -28,6 +25,7 @@ func (w *Wire) sawSYN(p *packet) {
 
 // sawAnswer takes a packet that came in with the addresses and ports of the
 // attempt, and reports whether it is an answer to it by its sequence numbers.
+// The bytes of p then go with it.
 func (w *Wire) sawAnswer(p *packet) bool {
 	first := w.Syn.Seq + 1 // of the payload
 	switch {
@@ -68,16 +66,10 @@ func (w *Wire) sawAnswer(p *packet) bool {
 	w.OverAcked = w.OverAcked || over
 	w.SynAcks++
 	if w.SynAcks == 1 || !over && !w.taken() {
-		w.SynAck, w.Acked, w.AfterSyns = p.kept(), int(acked), w.Syns
+		w.SynAck, w.Acked, w.AfterSyns = p.segmentFacts(), int(acked), w.Syns
 	}
 	return true
 }
 
 // taken reports whether a SYN-ACK came that the kernel could take.
 func (w *Wire) taken() bool { return w.SynAcks > 0 && w.Acked <= w.Syn.Payload }
-
-// kept is the segment for the evidence; it keeps no reference to the packet.
-func (p *packet) kept() Segment {
-	s, _ := ParseSegment(bytes.Clone(p.headers)) // no error: p was decoded from them
-	return s
-}

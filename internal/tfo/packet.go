@@ -98,6 +98,12 @@ func isError(v6 bool, typ uint8) bool {
 	return typ == 3 || typ == 4 || typ == 11 || typ == 12
 }
 
+// move makes the packet share b, a copy of its headers, instead of what it was
+// decoded from.
+func (p *packet) move(b []byte) {
+	p.headers, p.options = b, b[len(b)-len(p.options):]
+}
+
 func (p *packet) ports(b []byte) {
 	p.sport, p.dport = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
 	p.seq = binary.BigEndian.Uint32(b[4:])

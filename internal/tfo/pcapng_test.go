@@ -30,7 +30,7 @@ func pcapAttempts() []Evidence {
 				w.sawAnswer(&p)
 			}
 			at := time.Date(2026, 7, 1, 12, 0, int(kind), i*1500, time.UTC)
-			w.keep(&frame{data: b[:min(len(b), snapLen)], length: len(b), time: at})
+			w.keep(&frame{length: len(b), time: at}, p.headers)
 		}
 		return Evidence{Kind: kind, OptionKind: option, Wire: w, End: EndResponse, TotalNS: 1234567}
 	}

@@ -103,9 +103,14 @@ func ParseSegment(raw []byte) (Segment, error) {
 	if len(raw) > snapLen || !decodePacket(raw, &p) || p.icmp || len(p.headers) != len(raw) {
 		return Segment{}, fmt.Errorf("%d bytes that are not the headers of a TCP segment", len(raw))
 	}
+	return p.segmentFacts(), nil
+}
+
+// segmentFacts shares the bytes of the packet.
+func (p *packet) segmentFacts() Segment {
 	o := DecodeTCPOptions(p.options)
 	s := Segment{
-		Raw: raw, Seq: p.seq, TTL: p.ttl, Payload: p.payload,
+		Raw: p.headers, Seq: p.seq, TTL: p.ttl, Payload: p.payload,
 		OptionKind: o.FastOpenKind,
 		BothKinds:  o.TFO.Count > 0 && o.Exp.Count > 0,
 		Repeated:   o.TFO.Count > 1 || o.Exp.Count > 1,
@@ -117,7 +122,7 @@ func ParseSegment(raw []byte) (Segment, error) {
 	if c := o.FastOpen().Cookie; len(c) > 0 {
 		s.Cookie = c
 	}
-	return s, nil
+	return s
 }
 
 // Mirrored reports whether a SYN-ACK carried an empty TFO option. No server
@@ -136,7 +141,7 @@ func (s *Segment) CookieUsable() bool {
 type Packet struct {
 	Time   time.Time // by the kernel's clock
 	Length int       // on the wire, from the IP header on
-	Data   []byte    // from the IP header on, at most 160 bytes
+	Data   []byte    // the IP and TCP headers; of ICMP what was captured, at most 160 bytes
 }
 
 const (
