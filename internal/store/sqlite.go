@@ -10,17 +10,7 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
-
-	"tfofleet/internal/lease"
 )
-
-// Options are those of a SQLite store.
-type Options struct {
-	// Rules of all leases; Repeat comes from the survey's spec.
-	Rules lease.Rules
-	// Now is the clock; nil means time.Now.
-	Now func() time.Time
-}
 
 // SQLite is a Store in one file, for one controller.
 //

@@ -58,7 +58,7 @@ func TestSecondControllerIsKeptOut(t *testing.T) {
 func TestNewerSchemaIsLeftAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	s := open(t, path)
-	version := fmt.Sprintf("PRAGMA user_version = %d", len(migrations)+1)
+	version := fmt.Sprintf("PRAGMA user_version = %d", len(sqliteScripts)+1)
 	if err := s.call(context.Background(), func(t *tx) error { t.exec(version); return nil }); err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,15 @@ var (
 	ErrInUse = errors.New("in use by another process")
 )
 
+// Options are those of every store.
+type Options struct {
+	// Rules of all leases; Repeat comes from the survey's spec.
+	Rules lease.Rules
+	// Now is the clock; nil means time.Now, for PostgreSQL that of the
+	// database, which all controllers share.
+	Now func() time.Time
+}
+
 // Phase is where a survey stands. The values are stored.
 type Phase uint8
 

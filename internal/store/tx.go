@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -22,14 +21,6 @@ type tx struct {
 	chunks  map[Key]*row
 	tallies map[string]*lease.Tally // changes
 	err     error                   // of the database; the transaction is lost
-}
-
-// row is a chunk as the transaction knows it.
-type row struct {
-	id int64
-	Chunk
-	written bool
-	dirty   bool
 }
 
 // ctx is for the driver: the calls of a transaction come from many callers,
@@ -130,20 +121,6 @@ func (t *tx) each(query string, args []any, scan func(scan func(dest ...any))) {
 	}
 }
 
-// leaseRow is the part of lease.State that nothing is looked up by.
-type leaseRow struct {
-	Epoch     uint64                `json:"epoch,omitempty"`
-	Probe     string                `json:"probe,omitempty"`
-	Instance  string                `json:"instance,omitempty"`
-	Offers    int                   `json:"offers,omitempty"`
-	Attempt   int                   `json:"attempt,omitempty"`
-	Taken     int                   `json:"taken,omitempty"`
-	Lapsed    bool                  `json:"lapsed,omitempty"`
-	Cancelled bool                  `json:"cancelled,omitempty"`
-	Late      map[uint32]lease.Late `json:"late,omitempty"`
-	Holders   []string              `json:"holders,omitempty"`
-}
-
 // chunk loads a chunk, or returns ErrNotFound.
 func (t *tx) chunk(k Key) (*row, error) {
 	if r, ok := t.chunks[k]; ok {
@@ -167,17 +144,8 @@ func (t *tx) chunk(k Key) (*row, error) {
 	if deadline.Valid {
 		r.Deadline = time.Unix(0, deadline.Int64).UTC()
 	}
-	if rest.Valid {
-		var l leaseRow
-		if t.err = json.Unmarshal([]byte(rest.String), &l); t.err != nil {
-			return nil, t.err
-		}
-		r.Epoch, r.Probe, r.Instance, r.Offers, r.Attempt, r.Taken = l.Epoch, l.Probe, l.Instance, l.Offers, l.Attempt, l.Taken
-		r.Lapsed, r.Cancelled, r.Late, r.Holders = l.Lapsed, l.Cancelled, l.Late, l.Holders
-	}
-	r.Items = make([]lease.Item, size)
-	for i, b := range items {
-		r.Items[i] = lease.Item(b)
+	if t.err = r.decode(rest.String, size, items); t.err != nil {
+		return nil, t.err
 	}
 	t.chunks[k] = r
 	return r, nil
@@ -221,19 +189,13 @@ func (t *tx) flush() {
 }
 
 func (t *tx) put(r *row) {
-	rest, err := json.Marshal(leaseRow{
-		r.Epoch, r.Probe, r.Instance, r.Offers, r.Attempt, r.Taken, r.Lapsed, r.Cancelled, r.Late, r.Holders,
-	})
+	rest, items, err := r.encode()
 	if err != nil {
 		t.err = err
 		return
 	}
-	items := make([]byte, len(r.Items))
-	for i, item := range r.Items {
-		items[i] = byte(item)
-	}
 	t.exec(`UPDATE chunk SET phase = ?, written = ?, holder = ?, deadline = ?, lease = ?, items = ? WHERE id = ?`,
-		r.Phase, r.written, null(r.Newest()), nanos(r.Deadline), string(rest), items, r.id)
+		r.Phase, r.written, null(r.Newest()), nanos(r.Deadline), rest, items, r.id)
 }
 
 // rules are those of a survey.

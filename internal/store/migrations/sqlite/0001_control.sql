@@ -1,16 +1,7 @@
-package store
+-- Surveys, leases and unfinished results. A chunk's row is not split into one
+-- row per target, and bulk rows have no index but the order of arrival: both
+-- would cost more than the measurements.
 
-import (
-	"context"
-	"database/sql"
-	"fmt"
-)
-
-// migrations lead from an empty database to the newest schema, one version per
-// element. They are append-only. A chunk's row is not split into one row per
-// target, and bulk rows have no index but the order of arrival: both would
-// cost more than the measurements.
-var migrations = []string{`
 CREATE TABLE list (
 	id         TEXT NOT NULL PRIMARY KEY,
 	targets    INTEGER NOT NULL,
@@ -78,22 +69,3 @@ CREATE TABLE batch (
 	body     BLOB NOT NULL,
 	UNIQUE (chunk, epoch, sequence)
 ) STRICT;
-`}
-
-// migrate brings the schema up to date. A database of a newer program is left
-// alone.
-func migrate(ctx context.Context, c *sql.Conn) error {
-	var version int
-	if err := c.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return err
-	}
-	if version > len(migrations) {
-		return fmt.Errorf("schema version %d: made by a newer version of this program, which knows up to %d", version, len(migrations))
-	}
-	for ; version < len(migrations); version++ {
-		if _, err := c.ExecContext(ctx, fmt.Sprintf("BEGIN; %s; PRAGMA user_version = %d; COMMIT", migrations[version], version+1)); err != nil {
-			return fmt.Errorf("schema version %d: %w", version+1, err)
-		}
-	}
-	return nil
-}

@@ -1,0 +1,60 @@
+package store
+
+import (
+	"encoding/json"
+
+	"tfofleet/internal/lease"
+)
+
+// row is a chunk as a transaction knows it.
+type row struct {
+	id int64
+	Chunk
+	written bool
+	dirty   bool
+}
+
+// leaseRow is the part of lease.State that nothing is looked up by.
+type leaseRow struct {
+	Epoch     uint64                `json:"epoch,omitempty"`
+	Probe     string                `json:"probe,omitempty"`
+	Instance  string                `json:"instance,omitempty"`
+	Offers    int                   `json:"offers,omitempty"`
+	Attempt   int                   `json:"attempt,omitempty"`
+	Taken     int                   `json:"taken,omitempty"`
+	Lapsed    bool                  `json:"lapsed,omitempty"`
+	Cancelled bool                  `json:"cancelled,omitempty"`
+	Late      map[uint32]lease.Late `json:"late,omitempty"`
+	Holders   []string              `json:"holders,omitempty"`
+}
+
+// encode is what the columns lease and items hold.
+func (r *row) encode() (rest string, items []byte, err error) {
+	b, err := json.Marshal(leaseRow{
+		r.Epoch, r.Probe, r.Instance, r.Offers, r.Attempt, r.Taken, r.Lapsed, r.Cancelled, r.Late, r.Holders,
+	})
+	items = make([]byte, len(r.Items))
+	for i, item := range r.Items {
+		items[i] = byte(item)
+	}
+	return string(b), items, err
+}
+
+// decode is the inverse of encode; both are empty for a chunk that was never
+// touched.
+func (r *row) decode(rest string, size int, items []byte) error {
+	r.Items = make([]lease.Item, size)
+	for i, b := range items {
+		r.Items[i] = lease.Item(b)
+	}
+	if rest == "" {
+		return nil
+	}
+	var l leaseRow
+	if err := json.Unmarshal([]byte(rest), &l); err != nil {
+		return err
+	}
+	r.Epoch, r.Probe, r.Instance, r.Offers, r.Attempt, r.Taken = l.Epoch, l.Probe, l.Instance, l.Offers, l.Attempt, l.Taken
+	r.Lapsed, r.Cancelled, r.Late, r.Holders = l.Lapsed, l.Cancelled, l.Late, l.Holders
+	return nil
+}
