@@ -14,7 +14,7 @@ import (
 type box struct {
 	client, servers  *port // the ends towards each
 	poll             *poller
-	paths            [blockCount]*path
+	paths            [blockCount][]*path // those that share the addresses of a block
 	hosts            map[addrKey]*host
 	flows            *flowTable
 	queue            delayQueue

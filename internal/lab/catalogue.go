@@ -22,11 +22,12 @@ var (
 
 // Catalogue returns every path of the lab: what is healthy, then what a path
 // or a server does to the option, the cookie, the data, the flow and the
-// client, and at last what only a scripted peer does. Each is made of the
+// client, what answers for the server or differs by port and family, and at
+// last what only a scripted peer does. Each is made of the
 // servers and the rules shown; Truth is what the standard plan must find, in
 // [measure.Verdict]'s words.
 func Catalogue() []Path {
-	return slices.Concat(healthy(), withoutTFO(), optionFaults(), cookieFaults(), dataFaults(), flowFaults(), unreachable(), scripted())
+	return slices.Concat(healthy(), withoutTFO(), optionFaults(), cookieFaults(), dataFaults(), flowFaults(), proxied(), divided(), unreachable(), scripted())
 }
 
 func healthy() []Path {
@@ -330,6 +331,50 @@ func flowFaults() []Path {
 			Name: "over-ack", About: "the SYN-ACK to a SYN with data acknowledges 100 bytes too many", Taxonomy: []string{"M23"}, Truth: is(measure.FlowBlackholed),
 			Port: 80, Servers: one(web),
 			Rules: []Rule{{On: Forward, If: dataSYN, Do: SetMark(tfo)}, {On: Return, If: SYNACK.And(Marked(tfo)), Do: AddAck(100)}},
+		},
+	}
+}
+
+func proxied() []Path {
+	return []Path{
+		{
+			Name: "proxy", About: "a proxy with Fast Open answers for a server without it", Taxonomy: []string{"M24"}, Truth: is(measure.Supported),
+			Note: "the client ends at the proxy; only the server can tell that another SYN reached it",
+			Port: 80, Servers: one(plain), Proxy: &Proxy{TFO: TFOOn, Key: KeyC},
+		},
+		{
+			Name: "proxy-no-tfo", About: "a proxy without Fast Open answers for a server with it", Taxonomy: []string{"M24"}, Truth: is(measure.Unsupported),
+			Note: "from one end like a server without TFO",
+			Port: 80, Servers: one(web), Proxy: &Proxy{},
+		},
+	}
+}
+
+// divided are the addresses whose ports differ, and the name whose families do.
+// The kernel's cookie cache has no port (net/ipv4/tcp_metrics.c): what it
+// learned on the first port is there when the others are asked.
+func divided() []Path {
+	const noPort = "the cookie cache has no port: the cookie of another port of this address must be deleted before this one is asked"
+	return []Path{
+		{
+			Name: "ports-80", About: "port 80 of an address has TFO", Taxonomy: []string{"M25"}, Truth: is(measure.Supported), Note: noPort,
+			At: "ports", Port: 80, Servers: one(web),
+		},
+		{
+			Name: "ports-8080", About: "port 8080 of the same address has none", Taxonomy: []string{"M25"}, Truth: is(measure.Unsupported), Note: noPort,
+			At: "ports", Port: 8080, Servers: one(plain),
+		},
+		{
+			Name: "ports-443", About: "port 443 of the same address has TFO with another key", Taxonomy: []string{"M25"}, Truth: is(measure.Supported), Note: noPort,
+			At: "ports", Port: 443, Servers: one(Server{App: TLS, TFO: TFOOn, Key: KeyB}),
+		},
+		{
+			Name: "dual-v4", About: "a name has TFO at its IPv4 address", Taxonomy: []string{"M25"}, Truth: is(measure.Supported),
+			At: "dual", Port: 80, Family: V4, Servers: one(web),
+		},
+		{
+			Name: "dual-v6", About: "the same name has none at its IPv6 address", Taxonomy: []string{"M25"}, Truth: is(measure.Unsupported),
+			At: "dual", Port: 80, Family: V6, Servers: one(plain),
 		},
 	}
 }

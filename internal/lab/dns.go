@@ -17,14 +17,14 @@ const (
 
 // names answers for the zone lab; [Lab.DNS] says what it knows.
 type names struct {
-	paths map[string]*path
-	ipv6  bool
+	at   map[string][]*path
+	ipv6 bool
 }
 
 func newNames(paths []*path, ipv6 bool) *names {
-	n := &names{paths: map[string]*path{}, ipv6: ipv6}
+	n := &names{at: map[string][]*path{}, ipv6: ipv6}
 	for _, p := range paths {
-		n.paths[p.Name] = p
+		n.at[p.At] = append(n.at[p.At], p)
 	}
 	return n
 }
@@ -50,12 +50,20 @@ func (n *names) lookup(name string) (v4, v6 netip.Addr, known bool) {
 		k, _ = strconv.Atoi(num)
 		host = path
 	}
-	p := n.paths[host]
-	if p == nil || !p.holds(k) {
-		return v4, v6, false
+	for _, p := range n.at[host] {
+		if !p.holds(k) {
+			break
+		}
+		known = true
+		p4, p6 := p.addrs(k, n.ipv6)
+		if p4.IsValid() {
+			v4 = p4
+		}
+		if p6.IsValid() {
+			v6 = p6
+		}
 	}
-	v4, v6 = p.addrs(k, n.ipv6)
-	return v4, v6, true
+	return v4, v6, known
 }
 
 // answer answers one query; nil is silence. No answer of the lab is too long

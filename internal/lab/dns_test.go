@@ -65,6 +65,9 @@ func exchange(network string, server netip.AddrPort, q []byte) (*dnsmessage.Mess
 func TestDNS(t *testing.T) {
 	l := labtest.New(t, lab.Config{})
 	clean, _ := l.Target("clean")
+	ports, _ := l.Target("ports-8080")
+	dual4, _ := l.Target("dual-v4")
+	dual6, _ := l.Target("dual-v6")
 	none := netip.Addr{}
 	for _, tt := range []struct {
 		name   string
@@ -77,6 +80,10 @@ func TestDNS(t *testing.T) {
 		{"700.clean.lab.", clean.Addrs4(700)[699], clean.Addrs6(700)[699], 0},
 		{"1001.clean.lab.", none, none, dnsmessage.RCodeNameError},
 		{"0.clean.lab.", none, none, dnsmessage.RCodeNameError},
+		{"ports.lab.", ports.V4, ports.V6, 0},
+		{"dual.lab.", dual4.V4, dual6.V6, 0},
+		{"250.dual.lab.", dual4.Addrs4(250)[249], dual6.Addrs6(250)[249], 0},
+		{"251.dual.lab.", none, none, dnsmessage.RCodeNameError},
 		{"x.clean.lab.", none, none, dnsmessage.RCodeNameError},
 		{"v4only.lab.", lab.DirectAddr4(1), none, 0},
 		{"v6only.lab.", none, lab.DirectAddr6(1), 0},

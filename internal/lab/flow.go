@@ -35,6 +35,7 @@ func (k flowKey) hash() uint64 {
 
 // flow is what the box remembers of one 5-tuple.
 type flow struct {
+	path    *path
 	forward flowKey // as the client writes it
 	back    flowKey // as the server writes it; zero until bound
 	client  addrKey

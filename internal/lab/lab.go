@@ -30,6 +30,7 @@ type Lab struct {
 	byName  map[string]*path
 	box     *box
 	servers *servers
+	proxies []*proxy
 	dns     *resolver
 
 	running sync.WaitGroup
@@ -94,6 +95,9 @@ func (l *Lab) start(seed uint64) (err error) {
 		if l.servers, err = newServers(l.paths, names, l.ipv6); err != nil {
 			return err
 		}
+		if l.proxies, err = newProxies(l.paths, l.ipv6); err != nil {
+			return err
+		}
 		l.dns, err = newResolver(names)
 		return err
 	})
@@ -108,12 +112,15 @@ func (l *Lab) start(seed uint64) (err error) {
 		return err
 	}
 	for _, p := range l.paths {
-		for k := range p.Hosts/blockSize + 1 {
-			l.box.paths[p.block+k] = p
+		for k := range p.blocks() {
+			l.box.paths[p.block+k] = append(l.box.paths[p.block+k], p)
 		}
 	}
 	l.run("servers", l.servers.run)
 	l.run("box", l.box.run)
+	for _, x := range l.proxies {
+		l.run("proxy", func() error { return l.server.do(x.run) })
+	}
 	for _, c := range l.dns.conns {
 		l.run("dns", func() error { return l.dns.run(c) })
 	}
@@ -141,6 +148,9 @@ func (l *Lab) tearDown() error {
 	}
 	if l.servers != nil {
 		l.servers.stop()
+	}
+	for _, x := range l.proxies {
+		x.stop()
 	}
 	if l.dns != nil {
 		l.dns.stop()
@@ -182,8 +192,8 @@ func (l *Lab) ServersNetNS() string { return filepath.Join(netnsDir, l.lock.name
 // DNS lists the addresses of the lab's resolver, UDP and TCP, reached without
 // the box from the client's namespace. It knows
 //
-//	<path>.lab        the first address of a path, A and AAAA
-//	<n>.<path>.lab    its address n, counted from 1
+//	<at>.lab        the first address of the paths at <at> ([Path.At]), A and AAAA
+//	<n>.<at>.lab    their address n, counted from 1
 //	v4only.lab, v6only.lab, empty.lab   names without AAAA, without A, without both
 //	servfail.lab      SERVFAIL
 //	timeout.lab       no answer at all
@@ -220,7 +230,7 @@ func (l *Lab) Target(name string) (Placed, bool) {
 
 func (l *Lab) placed(p *path) Placed {
 	v4, v6 := p.addrs(1, l.ipv6)
-	return Placed{Path: p.Path, Host: p.Name + ".lab", V4: v4, V6: v6}
+	return Placed{Path: p.Path, Host: p.At + ".lab", V4: v4, V6: v6}
 }
 
 // Counters returns what the box saw and did on a path; zero for a name it does

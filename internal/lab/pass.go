@@ -33,17 +33,10 @@ func (b *box) take(raw []byte, d Dir) {
 		server = p.src()
 	}
 	block, n, ok := blockOf(server, p.v6)
-	if !ok || b.paths[block] == nil {
-		b.unrouted.Add(1)
-		return
+	if ok {
+		p.path = b.route(block, n)
 	}
-	p.path = b.paths[block]
-	if !p.v6 {
-		n += (block - p.path.block) * blockSize
-	} else if block != p.path.block {
-		n = 0 // an IPv6 path has one block of any size
-	}
-	if !p.path.holds(n) {
+	if !ok || p.path == nil {
 		b.unrouted.Add(1)
 		return
 	}
@@ -56,6 +49,7 @@ func (b *box) take(raw []byte, d Dir) {
 		b.late.Add(1)
 		return
 	}
+	p.path = p.flow.path
 	p.flow.seen = b.now
 	p.host = b.hosts[server]
 	if p.host == nil {
@@ -84,6 +78,27 @@ func (b *box) take(raw []byte, d Dir) {
 	}
 }
 
+// route finds the path of the frame at hand by the server address it names,
+// number n of a block, and its port. Of a server's frame the port may be that
+// of a listener: which of the paths that share the address it is on, its flow
+// tells.
+func (b *box) route(block, n int) *path {
+	sharing := b.paths[block]
+	if len(sharing) == 0 {
+		return nil
+	}
+	p, first := &b.p, sharing[0]
+	if !p.v6 {
+		n += (block - first.block) * blockSize
+	} else if block != first.block {
+		n = 0 // an IPv6 path has one block of any size
+	}
+	if !first.holds(n) {
+		return nil
+	}
+	return pathTo(sharing, p.dstPort(), p.v6)
+}
+
 // enter finds the flow of a client's frame, or opens one for its SYN.
 func (b *box) enter() bool {
 	p := &b.p
@@ -99,7 +114,7 @@ func (b *box) enter() bool {
 	}
 	if p.flow == nil {
 		p.flow = b.flows.open(k, b.now)
-		p.flow.isn = p.seq()
+		p.flow.path, p.flow.isn = p.path, p.seq()
 	}
 	p.opening = !p.flow.bound()
 	p.flow.rememberOption(p.options())

@@ -12,7 +12,7 @@ import (
 
 // Path is one way to servers, and what happens to TCP Fast Open on it.
 type Path struct {
-	Name     string   // a DNS label: <name>.lab leads there
+	Name     string   // a DNS label
 	About    string   // one line for people
 	Taxonomy []string // rows of the taxonomy of misbehaviours, such as "M5"
 
@@ -21,10 +21,16 @@ type Path struct {
 	Truth []measure.Verdict
 	Note  string
 
+	// At names the path's addresses: <at>.lab leads there. Paths with the same
+	// At share them, each on a port or in a family of its own. Empty means
+	// Name: addresses that no other path has.
+	At string
+
 	Port    uint16   // where clients knock
 	Hosts   int      // addresses per family, all alike; 0 means 250
 	Family  Family   // 0 means both
 	Servers []Server // the first, unless a rule chooses
+	Proxy   *Proxy   // nil: nothing stands before the servers
 	Rules   []Rule
 }
 
@@ -46,13 +52,31 @@ func (p *Path) Is(v measure.Verdict) bool { return slices.Contains(p.Truth, v) }
 type path struct {
 	Path
 	block   int      // the first of its blocks
-	servers []uint16 // the port each of Path.Servers listens on
+	servers []uint16 // the port each of Path.Servers, or the proxy before it, listens on
 	nat     uint32   // outside addresses handed out
 	pathCounters
 }
 
 // holds reports whether address n of the path exists.
 func (p *path) holds(n int) bool { return n >= 1 && n <= p.Hosts }
+
+// has reports whether the path has addresses of a family.
+func (p *path) has(v6 bool) bool { return p.Family == BothFamilies || v6 == (p.Family == V6) }
+
+// pathTo finds the path to a port among those that share an address: the one
+// whose port it is, else the first of the family; nil if there is none.
+func pathTo(sharing []*path, port uint16, v6 bool) (found *path) {
+	for _, p := range sharing {
+		switch {
+		case !p.has(v6):
+		case p.Port == port:
+			return p
+		case found == nil:
+			found = p
+		}
+	}
+	return found
+}
 
 func (p *path) nextOutside(v6 bool) addrKey {
 	p.nat++
@@ -71,10 +95,10 @@ func (p *path) serverPort(server uint8, port uint16) uint16 {
 // addrs returns address n of the path, the invalid address for a family it
 // does not have.
 func (p *path) addrs(n int, ipv6 bool) (v4, v6 netip.Addr) {
-	if p.Family != V6 {
+	if p.has(false) {
 		v4 = pathAddr4(p.block, n)
 	}
-	if p.Family != V4 && ipv6 {
+	if p.has(true) && ipv6 {
 		v6 = pathAddr6(p.block, n)
 	}
 	return v4, v6
@@ -84,26 +108,57 @@ func (p *path) addrs(n int, ipv6 bool) (v4, v6 netip.Addr) {
 func place(catalogue []Path) ([]*path, error) {
 	var placed []*path
 	seen := map[string]bool{}
-	block := 0
+	at := map[string][]*path{}
+	next := 0
 	for _, c := range catalogue {
-		p := &path{Path: c, block: block}
+		p := &path{Path: c, block: next}
 		if p.Hosts == 0 {
 			p.Hosts = defaultHosts
 		}
-		block += p.Hosts/blockSize + 1
+		if p.At == "" {
+			p.At = p.Name
+		}
 		p.rules = make([]atomic.Uint64, len(p.Rules))
 		switch {
 		case p.Name == "" || seen[p.Name]:
 			return nil, fmt.Errorf("path name %q is empty or taken", p.Name)
 		case len(p.Servers) == 0:
 			return nil, fmt.Errorf("path %s has no server", p.Name)
-		case block > blockCount:
+		}
+		if sharing := at[p.At]; len(sharing) > 0 {
+			if err := p.join(sharing); err != nil {
+				return nil, err
+			}
+		} else if next += p.blocks(); next > blockCount {
 			return nil, fmt.Errorf("path %s: no addresses left in %s", p.Name, pathPrefix4)
 		}
 		seen[p.Name] = true
+		at[p.At] = append(at[p.At], p)
 		placed = append(placed, p)
 	}
 	return placed, nil
+}
+
+// blocks is the number of blocks the path's addresses need.
+func (p *path) blocks() int { return p.Hosts/blockSize + 1 }
+
+// join puts the path onto the addresses of others. Within a family they must
+// differ in port, which tells the client's frames apart, and in listener, whose
+// port tells the server's.
+func (p *path) join(sharing []*path) error {
+	p.block = sharing[0].block
+	for _, q := range sharing {
+		if p.Hosts != q.Hosts {
+			return fmt.Errorf("path %s: %d addresses at %s, where %s has %d", p.Name, p.Hosts, p.At, q.Name, q.Hosts)
+		}
+		if p.Family != BothFamilies && q.Family != BothFamilies && p.Family != q.Family {
+			continue
+		}
+		if p.Port == q.Port || p.Proxy == nil && q.Proxy == nil && slices.ContainsFunc(p.Servers, func(s Server) bool { return slices.Contains(q.Servers, s) }) {
+			return fmt.Errorf("path %s has the port or a server of path %s, and both are at %s", p.Name, q.Name, p.At)
+		}
+	}
+	return nil
 }
 
 // Placed is a path of a running lab as a survey sees it.

@@ -485,6 +485,18 @@ func TestBadCatalogue(t *testing.T) {
 		"taken":     {{Name: "a", Servers: []lab.Server{web}}, {Name: "a", Servers: []lab.Server{web}}},
 		"no server": {{Name: "a"}},
 		"addresses": {{Name: "a", Servers: []lab.Server{web}, Hosts: 60000}, {Name: "b", Servers: []lab.Server{web}, Hosts: 10000}},
+		"has the port": {
+			{Name: "a", At: "c", Port: 80, Servers: []lab.Server{web}},
+			{Name: "b", At: "c", Port: 80, Servers: []lab.Server{off}},
+		},
+		"or a server of": {
+			{Name: "a", At: "c", Port: 80, Servers: []lab.Server{web}},
+			{Name: "b", At: "c", Port: 81, Family: lab.V6, Servers: []lab.Server{off, web}},
+		},
+		"where a has 250": {
+			{Name: "a", Port: 80, Servers: []lab.Server{web}},
+			{Name: "b", At: "a", Port: 81, Servers: []lab.Server{off}, Hosts: 251},
+		},
 	} {
 		l, err := lab.New(t.Context(), lab.Config{Paths: paths})
 		if err == nil {

@@ -19,6 +19,11 @@ const (
 	Silent App = "silent" // takes everything, says nothing
 	Hangup App = "hangup" // closes after the first bytes, without one of its own
 	Closed App = "closed" // no listener: the kernel resets
+
+	// Yours is no listener of the lab: whoever built it listens himself, on the
+	// port that [Lab.ServerPort] says, in the namespace of [Lab.ServersNetNS].
+	// Unequal values have unequal ports; nothing else in them counts.
+	Yours App = "yours"
 )
 
 // Key is a server's TFO key (TCP_FASTOPEN_KEY).
@@ -55,6 +60,7 @@ type Server struct {
 const (
 	backlog    = 65535 // of connections, and of pending TFO requests
 	firstPort  = 10001 // of listeners that do not stand on a port of their own
+	firstProxy = 20001 // of proxies
 	closedPort = 9     // nothing listens here
 )
 
@@ -87,9 +93,13 @@ func newServers(paths []*path, names *names, ipv6 bool) (_ *servers, err error) 
 	for _, p := range paths {
 		for _, sv := range p.Servers {
 			if _, ok := s.ports[sv]; !ok {
-				if sv.App == Closed {
+				switch sv.App {
+				case Closed:
 					s.ports[sv] = closedPort
-				} else {
+				case Yours:
+					s.ports[sv] = next
+					next++
+				default:
 					if err := s.open(sv, next, ipv6); err != nil {
 						return nil, err
 					}
