@@ -76,16 +76,16 @@ func fill(file string, grow func() error) (created bool, err error) {
 		all[i] = uint32(i)
 	}
 	data := strings.Repeat("x", 1500)
-	appended, stored := 0, 0
+	started, stored := 0, 0
 	full := s.Accept(leaseA, all, nil)
 	for i := 0; full == nil; i++ {
 		if full = s.Start(leaseA, all[i]); full != nil {
 			break
 		}
+		started++
 		if err := s.Append(result(leaseA, data, all[i])); err != nil {
 			return true, err
 		}
-		appended++
 		if full = s.Sync(); full == nil {
 			stored++
 		}
@@ -96,10 +96,24 @@ func fill(file string, grow func() error) (created bool, err error) {
 	if st := s.Status(); s.Credit() || !strings.Contains(st.Trouble, "no space left") || st.Broken {
 		return true, fmt.Errorf("status %+v", st)
 	}
+
+	// The probe is killed and started again while the disk is full.
+	s.crash()
+	s, found, err := Open(config(file))
+	if err != nil {
+		return true, fmt.Errorf("open again: %w", err)
+	}
+	for _, h := range found.Leases {
+		if len(h.Interrupted) != started-stored || len(h.Fresh) != len(all)-started || h.Queued != stored {
+			return true, fmt.Errorf("%d started, %d stored: found %d interrupted, %d fresh, %d queued", started, stored, len(h.Interrupted), len(h.Fresh), h.Queued)
+		}
+	}
+	if found.Created || !found.Crashed && stored > 0 || len(found.Leases) == 0 && stored > 0 {
+		return true, fmt.Errorf("found %+v", found)
+	}
 	if err := s.Append(result(leaseA, data, 999)); err != nil {
 		return true, err
 	}
-	appended++
 
 	// What the controller acknowledges makes room for the rest.
 	drained := 0
@@ -116,8 +130,8 @@ func fill(file string, grow func() error) (created bool, err error) {
 		}
 		s.Sync()
 	}
-	if stored > 0 && drained != appended {
-		return true, fmt.Errorf("%d records came out, %d went in", drained, appended)
+	if stored > 0 && drained != stored+1 {
+		return true, fmt.Errorf("%d records came out, %d went in", drained, stored+1)
 	}
 
 	if err := grow(); err != nil {
