@@ -28,7 +28,7 @@ func (p Policy) Check(addr netip.Addr) (reason string, ok bool) {
 		return ReasonNotAnAddress, false
 	}
 	addr = addr.WithZone("").Unmap()
-	inner := embedded(addr)
+	inner := Embedded(addr)
 	switch {
 	case p.Block.Contains(addr) || p.Block.Contains(inner):
 		return ReasonBlocklist, false
@@ -49,8 +49,10 @@ var (
 	sixToFour  = netip.MustParsePrefix("2002::/16")       // RFC 3056
 )
 
-// embedded returns the IPv4 address that packets to a reach, or the zero Addr.
-func embedded(a netip.Addr) netip.Addr {
+// Embedded returns the IPv4 address that packets to a reach through a translator
+// or a tunnel (NAT64, SIIT, 6to4), or the zero Addr when a is none of these.
+func Embedded(a netip.Addr) netip.Addr {
+	a = a.WithZone("")
 	b := a.As16()
 	switch {
 	case nat64.Contains(a), nat64Local.Contains(a), siit.Contains(a):
