@@ -159,35 +159,30 @@ func (s *Server) CancelSurvey(ctx context.Context, req *pb.CancelSurveyRequest) 
 	return &pb.CancelSurveyResponse{State: st}, nil
 }
 
-// cancelChunks tells every chunk of a survey that it was cancelled. All at once:
-// the store puts calls that come together into one transaction.
+// cancelChunks tells every chunk of a survey that it was cancelled.
 func (s *Server) cancelChunks(ctx context.Context, id string) error {
 	keys, err := s.cfg.Store.Open(ctx, id)
 	if err != nil {
 		return err
 	}
 	var (
-		wg    sync.WaitGroup
-		slots = make(chan struct{}, 64)
-		mu    sync.Mutex
-		first error
+		mu   sync.Mutex
+		errs []error
 	)
-	for _, k := range keys {
-		slots <- struct{}{}
-		wg.Go(func() {
-			c, effects, err := s.cfg.Store.Apply(s.ctx, k, lease.Cancel{}, nil)
-			if err == nil {
-				s.carryOut(c, effects)
-			} else {
-				mu.Lock()
-				first = err
-				mu.Unlock()
-			}
-			<-slots
-		})
+	together(keys, func(k store.Key) {
+		c, effects, err := s.cfg.Store.Apply(s.ctx, k, lease.Cancel{}, nil)
+		if err == nil {
+			s.carryOut(c, effects)
+			return
+		}
+		mu.Lock()
+		errs = append(errs, err)
+		mu.Unlock()
+	})
+	if len(errs) > 0 {
+		return errs[0] // they are much alike
 	}
-	wg.Wait()
-	return first
+	return nil
 }
 
 // rpcError gives an error the code that callers go by.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,7 @@ import (
 
 	"tfofleet/internal/agent"
 	"tfofleet/internal/agent/agenttest"
+	"tfofleet/internal/lease"
 	"tfofleet/internal/measure"
 	pb "tfofleet/proto/tfofleet/v1"
 )
@@ -149,11 +151,10 @@ type rawSession struct {
 
 func (r *rig) raw(t *testing.T) *rawSession {
 	t.Helper()
-	c, err := r.memory.Dial()
+	c, err := r.dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
 	stream, err := pb.NewProbeServiceClient(c).Session(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -237,11 +238,10 @@ func TestVersionSkew(t *testing.T) {
 // results sends one batch and returns the answer.
 func (r *rig) results(t *testing.T, req *pb.ReportResultsRequest) *pb.ReportResultsResponse {
 	t.Helper()
-	c, err := r.memory.Dial()
+	c, err := r.dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
 	stream, err := pb.NewProbeServiceClient(c).ReportResults(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -322,49 +322,36 @@ func TestResultsThatAreRejected(t *testing.T) {
 func TestBatchThatLies(t *testing.T) {
 	dir := t.TempDir()
 	r := open(t, dir)
-	id := r.survey(t, 3, spec())
+	sp := spec()
+	sp.RepeatInterrupted = false
+	id := r.survey(t, 3, sp)
 	s := r.raw(t)
 	if _, err := s.hello(&pb.Hello{Probe: "fra", Instance: "1"}); err != nil {
 		t.Fatal(err)
 	}
 	s.credit(1)
 	l := s.lease()
-	honest := batchOf(t, "fra", l)
-	one, two, three := split(honest)
-	two.Measurements = []byte("no zstd")
-	three.Verdicts[0] = pb.Verdict_VERDICT_OFFLINE // inside it says supported
-	one.Measurements = honest.Measurements         // holds the other two as well
-	two.Sequence, three.Sequence = 1, 2
-	for _, req := range []*pb.ReportResultsRequest{two, three} {
+	honest, unreadable, wrong := batchOf(t, "fra", part(l, 0)), batchOf(t, "fra", part(l, 1)), batchOf(t, "fra", part(l, 2))
+	unreadable.Sequence, wrong.Sequence = 1, 2
+	unreadable.Outcomes[0], unreadable.Measurements = pb.Outcome_OUTCOME_INTERRUPTED, []byte("no zstd")
+	wrong.Verdicts[0] = pb.Verdict_VERDICT_OFFLINE // in it is supported
+	for _, req := range []*pb.ReportResultsRequest{honest, unreadable, wrong} {
 		if resp := r.results(t, req); resp.GetRejected() != "" {
 			t.Fatal(resp)
 		}
 	}
-	if resp := r.results(t, one); resp.GetRejected() != "" {
-		t.Fatal(resp)
-	}
 	st := r.watch(t, id, ended)
-	got := contents(t, dir)
-	if uint64(len(got)) != st.GetMeasured() || st.GetMeasured()+st.GetLost() != 3 {
+	if got := contents(t, dir); len(got) != 2 || st.GetMeasured() != 2 || st.GetLost() != 1 {
 		t.Errorf("%d in the dataset, and %v", len(got), st)
 	}
-	for _, c := range st.GetCounts() {
-		if c.GetVerdict() != pb.Verdict_VERDICT_SUPPORTED {
-			t.Errorf("counted %v, nothing in the dataset says so", c)
-		}
+	if c := st.GetCounts(); len(c) != 1 || c[0].GetVerdict() != pb.Verdict_VERDICT_SUPPORTED || c[0].GetCount() != 2 {
+		t.Errorf("counted %v, want what is in the dataset", c)
 	}
 }
 
-// split makes a batch per target.
-func split(req *pb.ReportResultsRequest) (one, two, three *pb.ReportResultsRequest) {
-	var out []*pb.ReportResultsRequest
-	for i := range req.Indexes {
-		out = append(out, &pb.ReportResultsRequest{
-			Probe: req.Probe, Lease: req.Lease, Indexes: req.Indexes[i : i+1], Outcomes: req.Outcomes[i : i+1], Verdicts: []pb.Verdict{req.Verdicts[i]},
-			Measurements: req.Measurements,
-		})
-	}
-	return out[0], out[1], out[2]
+// part is a lease as far as its i-th target.
+func part(l *pb.Lease, i int) *pb.Lease {
+	return &pb.Lease{Ref: l.GetRef(), FirstItem: l.GetFirstItem(), Targets: l.GetTargets()[i : i+1]}
 }
 
 // TestLeaseLostInFlight: the stream ends before the accept; at the next Hello
@@ -430,7 +417,7 @@ func TestLeaseLostInFlight(t *testing.T) {
 func TestRefusedByAll(t *testing.T) {
 	r := open(t, t.TempDir())
 	id := r.survey(t, 200, spec())
-	session, err := r.memory.Dial()
+	session, err := r.dial()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -440,5 +427,73 @@ func TestRefusedByAll(t *testing.T) {
 	st := r.watch(t, id, ended)
 	if st.GetLost() != 200 || !strings.Contains(st.GetReason(), "no such plan here") {
 		t.Errorf("ended as %v", st)
+	}
+}
+
+// impatient are rules under which a lease lapses within a test.
+var impatient = lease.Rules{OfferTimeout: time.Minute, TTL: 100 * time.Millisecond, Grace: 100 * time.Millisecond, MaxOffers: 9}
+
+// TestHeartbeatsKeepALease: a target takes longer than a lease lasts.
+func TestHeartbeatsKeepALease(t *testing.T) {
+	dir := t.TempDir()
+	r := openWith(t, dir, 10*time.Millisecond, impatient)
+	sp := spec()
+	sp.RepeatInterrupted = false // then giving it up would be final
+	id := r.survey(t, 3, sp)
+	runner := &agenttest.Runner{Concurrency: 3, Took: func(measure.Target) time.Duration { return 500 * time.Millisecond }}
+	r.start(t, "local", runner)
+	r.watch(t, id, ended)
+	complete(t, dir, 3)
+}
+
+// TestProbeVanishes: nothing is heard of it, and after its TTL and the grace
+// another one gets what it had, except what it said it had begun.
+func TestProbeVanishes(t *testing.T) {
+	dir := t.TempDir()
+	r := openWith(t, dir, time.Hour, impatient)
+	sp := spec()
+	sp.RepeatInterrupted = false
+	id := r.survey(t, 3, sp)
+	s := r.raw(t)
+	if _, err := s.hello(&pb.Hello{Probe: "fra", Instance: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	s.credit(1)
+	ref := s.lease().GetRef()
+	for _, m := range []*pb.SessionRequest{
+		{Message: &pb.SessionRequest_LeaseAccepted{LeaseAccepted: &pb.LeaseAccepted{Ref: ref}}},
+		{Message: &pb.SessionRequest_Heartbeat{Heartbeat: &pb.Heartbeat{Held: []*pb.HeldLease{{Ref: ref, Taken: 1}}}}},
+	} {
+		if err := s.Send(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.start(t, "sin", &agenttest.Runner{})
+	st := r.watch(t, id, ended)
+	if st.GetMeasured() != 2 || st.GetInterrupted() != 1 {
+		t.Errorf("ended as %v", st)
+	}
+	for item, rec := range contents(t, dir) {
+		switch {
+		case item == 0 && rec.Outcome == measure.OutcomeInterrupted && rec.Probe == "fra":
+		case item > 0 && rec.Probe == "sin" && slices.Contains(rec.Conditions, agent.CondRepeated): // it may have been begun after the heartbeat
+		default:
+			t.Errorf("item %d: %+v", item, rec)
+		}
+	}
+}
+
+// TestUnknownMessage: of a newer probe. It is answered, never ignored.
+func TestUnknownMessage(t *testing.T) {
+	r := open(t, t.TempDir())
+	s := r.raw(t)
+	if _, err := s.hello(&pb.Hello{Probe: "fra", Instance: "1", ProtocolMin: 1, ProtocolMax: 9}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Send(&pb.SessionRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Recv(); status.Code(err) != codes.Unimplemented {
+		t.Errorf("answered with %v", err)
 	}
 }

@@ -28,7 +28,7 @@ const retryAfter = time.Second
 // finishChunks writes chunks that are over into their dataset.
 func (s *Server) finishChunks() {
 	for {
-		k, ok := s.unfinish.take(s.ctx)
+		k, ok := s.over.take(s.ctx)
 		if !ok {
 			return
 		}
@@ -38,7 +38,7 @@ func (s *Server) finishChunks() {
 			continue
 		}
 		s.log.Error("chunk not written", "survey", k.Survey, "chunk", k.Chunk, "reason", err)
-		s.unfinish.put(k)
+		s.over.put(k)
 		select {
 		case <-time.After(retryAfter):
 		case <-s.ctx.Done():
@@ -121,7 +121,7 @@ func (s *Server) gather(c store.Chunk, first uint64, batches []store.Batch) (fil
 	for i := range chosen {
 		b := chosen[i].batch
 		if b == nil {
-			if o := items[i].Outcome(); o == lease.Measured || o == lease.Refused {
+			if _, abandoned := c.Late[uint32(i)]; items[i].Outcome() <= lease.Interrupted && !abandoned {
 				items[i] = lease.Result(lease.Lost, 0)
 			}
 			continue
@@ -165,7 +165,8 @@ func (s *Server) addAbandoned(v *survey, c store.Chunk, files map[string][]measu
 	}
 	var ts []measure.Target
 	for i, item := range items {
-		if item.Outcome() != lease.Interrupted {
+		late, abandoned := c.Late[uint32(i)]
+		if item.Outcome() != lease.Interrupted || !abandoned {
 			continue
 		}
 		if ts == nil {
@@ -178,7 +179,7 @@ func (s *Server) addAbandoned(v *survey, c store.Chunk, files map[string][]measu
 			}
 		}
 		if !has[ts[i].Item] {
-			probe := c.Holders[len(c.Holders)-1]
+			probe := c.Holders[late.Epoch-1] // who had it and did not come back
 			files[probe] = append(files[probe], measure.Measurement{Target: ts[i], Outcome: measure.OutcomeInterrupted})
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"tfofleet/internal/agent"
 	"tfofleet/internal/agent/agenttest"
 	"tfofleet/internal/dataset"
+	"tfofleet/internal/lease"
 	"tfofleet/internal/measure"
 	pb "tfofleet/proto/tfofleet/v1"
 )
@@ -47,7 +48,7 @@ func fullChild(dir string) (err error) {
 	if err := os.WriteFile(ballast, make([]byte, 20<<20), 0o644); err != nil {
 		return err
 	}
-	r, err := tryOpen(dir, quiet)
+	r, err := tryOpen(dir, 10*time.Second, lease.DefaultRules(10*time.Second))
 	if err != nil {
 		return err
 	}
@@ -56,11 +57,11 @@ func fullChild(dir string) (err error) {
 		return err
 	}
 	runner := &agenttest.Runner{Concurrency: 16}
-	session, err := r.memory.Dial()
+	session, err := r.dial()
 	if err != nil {
 		return err
 	}
-	results, err := r.memory.Dial()
+	results, err := r.dial()
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"tfofleet/internal/agent"
 	"tfofleet/internal/agent/agenttest"
 	"tfofleet/internal/dataset"
@@ -43,7 +45,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func child(name, dir string) *exec.Cmd {
@@ -59,7 +61,7 @@ const childTargets = 8000
 // holds, and leaves when all is done. Every start of a target is noted before
 // it counts.
 func surveyChild(dir string) error {
-	r, err := tryOpen(dir, quiet)
+	r, err := tryOpen(dir, 10*time.Second, lease.DefaultRules(10*time.Second))
 	if err != nil {
 		return err
 	}
@@ -77,11 +79,11 @@ func surveyChild(dir string) error {
 		}
 		return time.Millisecond
 	}}
-	session, err := r.memory.Dial()
+	session, err := r.dial()
 	if err != nil {
 		return err
 	}
-	results, err := r.memory.Dial()
+	results, err := r.dial()
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (s *Server) AddTargets(stream grpc.ClientStreamingServer[pb.AddTargetsReque
 
 func (s *Server) freezeList(id string, stream grpc.ClientStreamingServer[pb.AddTargetsRequest, pb.AddTargetsResponse]) (l store.List, duplicates uint64, err error) {
 	dir := s.listDir(id)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := makeDurable(s.cfg.Dir, s.listsDir(), dir); err != nil {
 		return l, 0, err
 	}
 	var sorter *targets.Sorter
@@ -90,6 +90,26 @@ func (s *Server) freezeList(id string, stream grpc.ClientStreamingServer[pb.AddT
 		}
 	})
 	return l, uint64(stats.Duplicates), err
+}
+
+// makeDurable makes directories, each in the one before, that a loss of power
+// does not take away again.
+func makeDurable(dirs ...string) error {
+	if err := os.MkdirAll(dirs[len(dirs)-1], 0o755); err != nil {
+		return err
+	}
+	for _, dir := range dirs[:len(dirs)-1] {
+		d, err := os.Open(dir)
+		if err != nil {
+			return err
+		}
+		err = d.Sync()
+		d.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 var errStopped = errors.New("stopped")

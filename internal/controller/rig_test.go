@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"tfofleet/internal/agent"
@@ -36,12 +37,18 @@ type rig struct {
 	server *controller.Server
 	memory *controller.Memory
 	ctl    pb.ControlServiceClient
+	conns  []*grpc.ClientConn
 }
 
 // open starts a controller on the directory, as a process would.
 func open(t testing.TB, dir string) *rig {
 	t.Helper()
-	r, err := tryOpen(dir, quiet)
+	return openWith(t, dir, 10*time.Second, lease.DefaultRules(10*time.Second))
+}
+
+func openWith(t testing.TB, dir string, heartbeat time.Duration, rules lease.Rules) *rig {
+	t.Helper()
+	r, err := tryOpen(dir, heartbeat, rules)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,22 +56,21 @@ func open(t testing.TB, dir string) *rig {
 	return r
 }
 
-func tryOpen(dir string, log hclog.Logger) (*rig, error) {
-	rules := lease.DefaultRules(10 * time.Second)
+func tryOpen(dir string, heartbeat time.Duration, rules lease.Rules) (*rig, error) {
 	st, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: rules})
 	if err != nil {
 		return nil, err
 	}
 	r := &rig{dir: dir, store: st}
 	r.server, err = controller.New(ctx, controller.Config{
-		Dir: dir, Dataset: func(string) string { return dir }, Store: st, TTL: rules.TTL, Version: "test", Logger: log,
+		Dir: dir, Dataset: func(string) string { return dir }, Store: st, Heartbeat: heartbeat, TTL: rules.TTL, Version: "test", Logger: quiet,
 	})
 	if err != nil {
 		st.Close()
 		return nil, err
 	}
 	r.memory = r.server.ServeInMemory()
-	conn, err := r.memory.Dial()
+	conn, err := r.dial()
 	if err != nil {
 		return nil, err
 	}
@@ -72,10 +78,20 @@ func tryOpen(dir string, log hclog.Logger) (*rig, error) {
 	return r, nil
 }
 
+// dial makes a connection that is closed with the rig.
+func (r *rig) dial() (*grpc.ClientConn, error) {
+	c, err := r.memory.Dial()
+	r.conns = append(r.conns, c)
+	return c, err
+}
+
 // close stops the controller; a second time it does nothing.
 func (r *rig) close() {
 	if r.memory == nil {
 		return
+	}
+	for _, c := range r.conns {
+		c.Close()
 	}
 	r.memory.Stop()
 	r.server.Close()
@@ -144,11 +160,11 @@ func (r *rig) survey(t testing.TB, n int, sp *pb.SurveySpec) string {
 // agent makes a probe on connections of its own.
 func (r *rig) agent(t testing.TB, name string, runner agent.Runner) *agent.Agent {
 	t.Helper()
-	session, err := r.memory.Dial()
+	session, err := r.dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	results, err := r.memory.Dial()
+	results, err := r.dial()
 	if err != nil {
 		t.Fatal(err)
 	}

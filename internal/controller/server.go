@@ -46,9 +46,9 @@ type Server struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	work     signal // chunks may wait for a probe
-	unfinish queue  // chunks that are over and not written
-	trouble  trouble
+	work    signal // chunks may wait for a probe
+	over    queue  // chunks that are over and not written
+	trouble trouble
 
 	starting  sync.Mutex // one survey is started at a time
 	finishing sync.Mutex // one chunk is finished at a time
@@ -120,14 +120,14 @@ func (s *Server) resume(ctx context.Context) error {
 			}
 		}
 		// It may be that all was written but the end.
-		s.unfinish.put(store.Key{Survey: rec.ID, Chunk: noChunk})
+		s.over.put(store.Key{Survey: rec.ID, Chunk: noChunk})
 	}
 	keys, err := s.cfg.Store.Unwritten(ctx)
 	if err != nil {
 		return err
 	}
 	for _, k := range keys {
-		s.unfinish.put(k)
+		s.over.put(k)
 	}
 	return nil
 }
@@ -145,7 +145,7 @@ func (s *Server) carryOut(c store.Chunk, effects []lease.Effect) {
 			if c.Phase == lease.Poisoned {
 				s.log.Warn("chunk given up: no probe accepted it", "survey", c.Survey, "chunk", c.Chunk, "offers", c.Offers)
 			}
-			s.unfinish.put(c.Key)
+			s.over.put(c.Key)
 		}
 	}
 	if len(effects) > 0 {
@@ -154,9 +154,9 @@ func (s *Server) carryOut(c store.Chunk, effects []lease.Effect) {
 }
 
 // expireLeases tells chunks that their time has passed. Nobody waits for it:
-// what it finds was given up half a minute ago.
+// what it finds was given up a TTL ago.
 func (s *Server) expireLeases() {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(max(time.Millisecond, min(time.Second, s.cfg.TTL/8)))
 	defer tick.Stop()
 	for {
 		select {
@@ -167,17 +167,32 @@ func (s *Server) expireLeases() {
 		s.trouble.forget()
 		keys, err := s.cfg.Store.Due(s.ctx)
 		s.trouble.failed(writeLeases, err)
-		for _, k := range keys {
-			s.mu.Lock()
-			frozen := s.freeze.Until()
-			s.mu.Unlock()
-			c, effects, err := s.cfg.Store.Apply(s.ctx, k, lease.Expire{FrozenUntil: frozen}, nil)
+		s.mu.Lock()
+		e := lease.Expire{FrozenUntil: s.freeze.Until()}
+		s.mu.Unlock()
+		together(keys, func(k store.Key) {
+			c, effects, err := s.cfg.Store.Apply(s.ctx, k, e, nil)
 			s.trouble.set(writeLeases, err)
 			if err == nil {
 				s.carryOut(c, effects)
 			}
-		}
+		})
 	}
+}
+
+// together calls f for all, many at a time: the store puts calls that come
+// together into one transaction.
+func together[T any](all []T, f func(T)) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 64)
+	for _, x := range all {
+		slots <- struct{}{}
+		wg.Go(func() {
+			f(x)
+			<-slots
+		})
+	}
+	wg.Wait()
 }
 
 func ref(c store.Chunk) *pb.LeaseRef {

@@ -140,11 +140,11 @@ func (s *Server) join(ctx context.Context, p *session) error {
 func (s *Server) leave(p *session) {
 	chunks, err := s.cfg.Store.HeldBy(s.ctx, p.probe)
 	s.trouble.failed(writeLeases, err)
-	for _, c := range chunks {
+	together(chunks, func(c store.Chunk) {
 		if c.Phase == lease.Offered {
 			s.apply(p, c.Key, lease.StreamLost{Probe: p.probe})
 		}
-	}
+	})
 	s.mu.Lock()
 	delete(s.sessions, p.probe)
 	s.freeze.Lost(s.cfg.Now())
@@ -166,18 +166,15 @@ func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error
 	if err != nil {
 		return err
 	}
+	events := make(map[store.Key]lease.Event, len(chunks))
 	for _, c := range chunks {
-		var e lease.Event = lease.Forgotten{Probe: p.probe, Instance: p.instance}
+		events[c.Key] = lease.Forgotten{Probe: p.probe, Instance: p.instance}
 		if h, ok := held[name{c.Key, c.Epoch}]; ok {
-			e = lease.Renew{Probe: p.probe, Epoch: c.Epoch, Taken: int(h.GetTaken())}
+			events[c.Key] = lease.Renew{Probe: p.probe, Epoch: c.Epoch, Taken: int(h.GetTaken())}
 			delete(held, name{c.Key, c.Epoch})
 		}
-		c, effects, err := s.cfg.Store.Apply(s.ctx, c.Key, e, nil)
-		if err != nil {
-			return err
-		}
-		s.carryOut(c, effects)
 	}
+	together(chunks, func(c store.Chunk) { s.apply(p, c.Key, events[c.Key]) })
 	w := &pb.Welcome{Session: newID(), Protocol: protocol, HeartbeatInterval: durationpb.New(s.cfg.Heartbeat)}
 	for _, h := range held {
 		w.Drop = append(w.Drop, h.GetRef())
@@ -210,9 +207,9 @@ func (s *Server) listen(p *session) error {
 		case *pb.SessionRequest_LeaseRefused:
 			s.refused(p, m.LeaseRefused)
 		case *pb.SessionRequest_Heartbeat:
-			for _, h := range m.Heartbeat.GetHeld() {
+			together(m.Heartbeat.GetHeld(), func(h *pb.HeldLease) {
 				s.apply(p, keyOf(h.GetRef()), lease.Renew{Probe: p.probe, Epoch: h.GetRef().GetEpoch(), Taken: int(h.GetTaken())})
-			}
+			})
 		default:
 			return status.Errorf(codes.Unimplemented, "message %T is not known here", m)
 		}

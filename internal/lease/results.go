@@ -92,10 +92,7 @@ func (r Rules) takeLate(s State, e Results) (State, []Effect) {
 		if item.final() && !hadLate && (item.real() || !x.Result.real()) {
 			continue
 		}
-		if s.Late == nil {
-			s.Late = make(map[uint32]Late)
-		}
-		s.Late[x.Index] = Late{e.Epoch, x.Result}
+		s.remember(x.Index, Late{e.Epoch, x.Result})
 		if !item.Out() {
 			s.Items[x.Index] = x.Result
 		}

@@ -52,16 +52,17 @@ type State struct {
 	Lapsed    bool
 	Cancelled bool
 	Items     []Item
-	// Late has the results that came under another epoch than the newest,
-	// by index. While the newest lease holds the target they wait here; it may
-	// still bring a newer one.
+	// Late has, by index, the results that came under another epoch than the
+	// newest: while the newest lease holds the target they wait here, for it
+	// may still bring a newer one. And it has the targets that are Interrupted
+	// because their probe did not come back.
 	Late map[uint32]Late
 	// Holders has the probe of every epoch, from epoch 1. Results are taken
 	// from them and nobody else.
 	Holders []string
 }
 
-// Late is a result of an older epoch.
+// Late is a result and the epoch it belongs to.
 type Late struct {
 	Epoch  uint64
 	Result Item
@@ -76,6 +77,13 @@ func (s *State) holder(epoch uint64) string {
 		return ""
 	}
 	return s.Holders[epoch-1]
+}
+
+func (s *State) remember(i uint32, l Late) {
+	if s.Late == nil {
+		s.Late = make(map[uint32]Late)
+	}
+	s.Late[i] = l
 }
 
 // current reports whether (probe, epoch) is the newest lease, alive or lapsed.

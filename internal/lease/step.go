@@ -213,6 +213,7 @@ func (r Rules) abandon(s State) (State, []Effect) {
 			continue
 		}
 		s.Items[i] = Result(Interrupted, 0)
+		s.remember(uint32(i), Late{s.Epoch, s.Items[i]})
 	}
 	// A heartbeat tells what was started up to it and nothing what was started
 	// since: the rest may have been, too.
