@@ -219,10 +219,16 @@ func readWayOut() WayOut {
 		w.MTU = int(ifr.Uint32())
 	}
 	if unix.IoctlIfreq(fd, unix.SIOCGIFHWADDR, ifr) == nil {
-		switch ifr.Uint16() { // the family of the hardware address
-		case unix.ARPHRD_NONE, unix.ARPHRD_PPP, unix.ARPHRD_TUNNEL, unix.ARPHRD_TUNNEL6, unix.ARPHRD_SIT, unix.ARPHRD_IPGRE:
-			w.Tunnel = true
-		}
+		w.Tunnel = isTunnel(ifr.Uint16()) // the family of the hardware address
 	}
 	return w
+}
+
+// isTunnel tells from the type of an interface's hardware whether it is none.
+func isTunnel(hardware uint16) bool {
+	switch hardware {
+	case unix.ARPHRD_NONE, unix.ARPHRD_PPP, unix.ARPHRD_TUNNEL, unix.ARPHRD_TUNNEL6, unix.ARPHRD_SIT, unix.ARPHRD_IPGRE:
+		return true
+	}
+	return false
 }

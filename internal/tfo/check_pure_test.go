@@ -227,6 +227,14 @@ func TestAnswerOf(t *testing.T) {
 	}
 }
 
+func TestIsTunnel(t *testing.T) {
+	for hardware, want := range map[uint16]bool{unix.ARPHRD_ETHER: false, unix.ARPHRD_LOOPBACK: false, unix.ARPHRD_NONE: true, unix.ARPHRD_PPP: true, unix.ARPHRD_IPGRE: true} {
+		if isTunnel(hardware) != want {
+			t.Errorf("hardware type %d: %v", hardware, !want)
+		}
+	}
+}
+
 // nfBody encodes a message of nf_tables, as the kernel sends it.
 func nfBody(t testing.TB, family uint8, build func(*netlink.AttributeEncoder)) []byte {
 	e := netlink.NewAttributeEncoder()

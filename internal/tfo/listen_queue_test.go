@@ -31,7 +31,7 @@ func loopback(l *listener) netip.AddrPort {
 func TestFullQueueFallsBack(t *testing.T) {
 	const queue = 4
 	ns := newNetNS(t)
-	peer := newTunPeer(t, ns)
+	peer := newRawPeer(t, ns)
 	l := hear(t, tfo.ListenConfig{Addr: netip.MustParseAddrPort("0.0.0.0:0"), NetNS: ns, Keys: []tfo.Key{testKey}, Queue: queue})
 	to, port := loopback(l), l.Addr().Port()
 	if l.Queue() != queue {
@@ -70,8 +70,9 @@ func TestFullQueueFallsBack(t *testing.T) {
 	if !full.CookieAfter.Equal(full.CookieBefore) {
 		t.Error("a full queue gave a new cookie")
 	}
-	// A client without one gets none.
-	none := attempt(t, ns, to, tryRequest("hello"))[0]
+	// A client without one, from an address of its own, gets none.
+	other := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), port)
+	none := attempt(t, ns, other, tryRequest("hello"))[0]
 	if none.CookieAfter.State != tfo.CookieNone || none.End != tfo.EndResponse {
 		t.Errorf("request to a full queue: cookie %v, end %v", none.CookieAfter, none.End)
 	}
@@ -120,7 +121,7 @@ func TestFullQueueFallsBack(t *testing.T) {
 func TestResetChildrenKeepTheirPlace(t *testing.T) {
 	const queue = 4
 	ns := newNetNS(t)
-	peer := newTunPeer(t, ns)
+	peer := newRawPeer(t, ns)
 	l := hear(t, tfo.ListenConfig{Addr: netip.MustParseAddrPort("0.0.0.0:0"), NetNS: ns, Keys: []tfo.Key{testKey}, Queue: queue})
 	port := l.Addr().Port()
 	before := readMIB(t, ns)
@@ -150,7 +151,7 @@ func TestResetChildrenKeepTheirPlace(t *testing.T) {
 // data: the kernel remembers no SYN once its connection is gone.
 func TestDuplicateSYNDeliversDataTwice(t *testing.T) {
 	ns := newNetNS(t)
-	peer := newTunPeer(t, ns)
+	peer := newRawPeer(t, ns)
 	l := hear(t, tfo.ListenConfig{Addr: netip.MustParseAddrPort("0.0.0.0:0"), NetNS: ns, Keys: []tfo.Key{testKey}})
 	port := l.Addr().Port()
 	syn := peer.packet(port, peer.dataSYN(2000, testKey, "pay 100 to Bob"))
@@ -196,7 +197,7 @@ func readMIB(t testing.TB, ns tfo.NetNS) tfo.MIB {
 // An operator's own bytes are the operator's to answer for.
 func TestPayloadsAreIdempotent(t *testing.T) {
 	ns := newNetNS(t)
-	peer := newTunPeer(t, ns)
+	peer := newRawPeer(t, ns)
 	l := hear(t, tfo.ListenConfig{Addr: netip.MustParseAddrPort("0.0.0.0:0"), NetNS: ns, Keys: []tfo.Key{testKey}})
 	port := l.Addr().Port()
 	target := measure.Target{Addr: peer.host, Port: port, Hostname: "idempotent.example"}

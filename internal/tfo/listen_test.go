@@ -303,7 +303,7 @@ func TestListenNoCookie(t *testing.T) {
 // What only a peer that is not Linux would send.
 func TestListenOddSYNs(t *testing.T) {
 	ns := newNetNS(t)
-	peer := newTunPeer(t, ns)
+	peer := newRawPeer(t, ns)
 	l := hear(t, tfo.ListenConfig{Addr: anyPort, NetNS: ns, Keys: []tfo.Key{testKey}})
 	cookie := testKey.Cookie(peer.addr, peer.host)
 	wrong := tfo.Key{}.Cookie(peer.addr, peer.host)
@@ -364,7 +364,7 @@ func TestListenOddSYNs(t *testing.T) {
 // Every way a connection can end.
 func TestListenEnds(t *testing.T) {
 	ns := newNetNS(t)
-	peer := newTunPeer(t, ns)
+	peer := newRawPeer(t, ns)
 	run := func(name string, cfg tfo.ListenConfig, want tfo.ArrivalEnd, errno string, play func(l *listener, port uint16)) {
 		t.Run(name, func(t *testing.T) {
 			cfg.Addr, cfg.NetNS, cfg.Keys = anyPort, ns, []tfo.Key{testKey}
@@ -451,7 +451,7 @@ func TestListenEnds(t *testing.T) {
 // again, and leaves no goroutine and no descriptor behind.
 func TestListenClose(t *testing.T) {
 	ns := newNetNS(t)
-	peer := newTunPeer(t, ns)
+	peer := newRawPeer(t, ns)
 	descriptors := func() int {
 		d, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
@@ -552,7 +552,7 @@ func TestListenAlarms(t *testing.T) {
 // descriptor is left an alarm says so: the listener must not stand still.
 func TestListenShortage(t *testing.T) {
 	ns := newNetNS(t)
-	peer := newTunPeer(t, ns)
+	peer := newRawPeer(t, ns)
 	connect := func(port, p uint16) {
 		peer.send(port, segment{port: p, flags: "S", seq: 1, options: usual()})
 		sa := peer.expect(p, "SYN-ACK", synAck)
