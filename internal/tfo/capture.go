@@ -34,9 +34,10 @@ type CaptureStats struct {
 // the time an attempt settles everything that led to it is there, and the
 // shards themselves empty the ring when they claim and settle.
 //
-// One ring serves all shards, under one lock that is held for some hundreds of
-// nanoseconds per attempt. A ring per shard would make the kernel copy every
-// packet for every shard.
+// One ring serves all shards, under one lock. An attempt holds it for some
+// hundreds of nanoseconds, and two shards at full speed wait for it less than
+// a hundred; a ring per shard would make the kernel copy every packet for every
+// shard.
 type capture struct {
 	absent string // why there is no ring; empty when there is
 
@@ -53,7 +54,7 @@ type capture struct {
 // claimed: an attempt is claimed right after its SYN, but another shard may
 // empty the ring in between. Most of them are other programs' connections and
 // are forgotten in turn.
-const maxStrays = 1024
+const maxStrays = 4096
 
 // settlePatience is how long an attempt waits for a packet that another
 // processor is writing. It is a matter of nanoseconds, unless that processor
@@ -72,12 +73,11 @@ type flowKey struct {
 
 // observed is one connection in the capture.
 type observed struct {
-	key     flowKey
-	claimed bool
-	stray   int   // place in capture.strays while not claimed
-	wire    *Wire // nil before the first SYN
-	room    []byte
-	drops   uint64
+	key   flowKey
+	stray int    // place in capture.strays; -1 once claimed
+	drops uint64 // of the capture when it was claimed
+	wire  *Wire  // nil before the first SYN
+	room  []byte // for headers
 	// A packet that passes a bridge, a bond or a VLAN comes by once for each
 	// link. Each direction is looked at on the link where it was seen first.
 	linkOut, linkIn int32
@@ -136,12 +136,12 @@ func (c *capture) claim(local, remote netip.AddrPort) *observed {
 	defer c.mu.Unlock()
 	o := c.flows[k]
 	if o == nil {
-		o = &observed{key: k}
+		o = &observed{key: k, stray: -1}
 		c.flows[k] = o
-	} else {
-		c.strays[o.stray] = nil
+	} else if o.stray >= 0 {
+		c.strays[o.stray], o.stray = nil, -1
 	}
-	o.claimed, o.drops = true, c.drops
+	o.drops = c.drops
 	c.drain()
 	return o
 }
