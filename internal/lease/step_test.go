@@ -380,3 +380,151 @@ func TestSplit(t *testing.T) {
 	st.step(results("a", 1, ItemResult{0, ok}, ItemResult{1, bad}, ItemResult{2, ok}, ItemResult{3, ok}), Done, Keep, Finish)
 	st.items(ok, moved, ok, ok)
 }
+
+// TestWhatALeaseLeavesBehind: nothing of one lease is held against the next.
+func TestWhatALeaseLeavesBehind(t *testing.T) {
+	t.Run("what was begun", func(t *testing.T) {
+		st := tell(t, rules, 3)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Renew{"a", 1, 2}, Held)
+		st.step(Results{Probe: "a", Epoch: 1, Returned: []uint32{1}}, Held, Keep)
+		st.step(Forgotten{"a", "2"}, Pending, Requeue)
+		if got, want := st.s.Late[0], (Late{1, Result(Interrupted, 0)}); got != want {
+			t.Errorf("the first target is remembered as %v, want %v", got, want)
+		}
+		st.step(Offer{"b", "1"}, Offered, Send)
+		st.step(Accept{"b", 2}, Held)
+		st.step(Forgotten{"b", "2"}, Pending, Requeue) // it had begun nothing
+		st.items(Result(Interrupted, 0), again, again)
+	})
+	t.Run("offers", func(t *testing.T) {
+		st := tell(t, repeat, 1)
+		for range 3 {
+			for range rules.MaxOffers - 1 {
+				st.step(Offer{"a", "1"}, Offered, Send)
+				st.step(StreamLost{"a"}, Pending, Requeue)
+			}
+			st.step(Offer{"a", "1"}, Offered, Send)
+			st.step(Accept{"a", st.s.Epoch}, Held)
+			st.step(Forgotten{"a", "2"}, Pending, Requeue)
+		}
+	})
+	t.Run("leases are counted", func(t *testing.T) {
+		st := tell(t, rules, 2)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Refuse{"a", 1, true}, Pending, Requeue)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Results{Probe: "a", Epoch: 2, Returned: []uint32{0, 1}}, Pending, Keep, Requeue)
+		if st.s.Attempt != 1 {
+			t.Errorf("attempt %d, want 1: an offer is no lease, and one that was returned is", st.s.Attempt)
+		}
+	})
+}
+
+// TestReturnedBeforeTheLeaseLapsed: what came back is not held when the probe
+// comes back, and was not begun when it does not.
+func TestReturnedBeforeTheLeaseLapsed(t *testing.T) {
+	st := tell(t, rules, 3)
+	st.step(Offer{"a", "1"}, Offered, Send)
+	st.step(Results{Probe: "a", Epoch: 1, Returned: []uint32{1}}, Held, Keep)
+	st.wait(rules.TTL).step(Expire{}, Suspect)
+	st.wait(rules.Grace).step(Expire{}, Pending, Requeue)
+	st.items(again, returned, again)
+	back := *st
+	back.step(Renew{"a", 1, 0}, Held)
+	back.items(again|out, returned, again|out)
+	back.step(results("a", 1, ItemResult{0, ok}, ItemResult{2, ok}), Pending, Keep, Requeue)
+	st.step(Offer{"b", "1"}, Offered, Send)
+	st.items(again|out, out, again|out)
+}
+
+// TestLateResultWaits: while the newest lease holds a target, the result of an
+// older one waits, and stands if nothing newer comes.
+func TestLateResultWaits(t *testing.T) {
+	late := func(r Rules) *story {
+		st := tell(t, r, 1)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(StreamLost{"a"}, Pending, Requeue)
+		st.step(Offer{"b", "1"}, Offered, Send)
+		st.step(Accept{"b", 2}, Held)
+		return st.step(results("a", 1, ItemResult{0, bad}), Held, KeepLate)
+	}
+	st := late(rules)
+	st.step(Forgotten{"b", "2"}, Done, Finish)
+	st.items(bad)
+
+	st = late(rules)
+	st.step(results("b", 2, ItemResult{0, cut}), Done, Keep, Finish)
+	st.items(bad) // seen through counts more than interrupted
+
+	st = late(rules)
+	st.step(results("b", 2, ItemResult{0, ok}), Done, Keep, Finish)
+	st.items(ok)
+}
+
+// TestResultsOfThreeLeases: the newest stands, in whatever order they come.
+func TestResultsOfThreeLeases(t *testing.T) {
+	third := Result(Measured, measure.Reset)
+	begin := func() *story {
+		st := tell(t, rules, 2)
+		for _, probe := range []string{"a", "b", "c"} {
+			st.step(Offer{probe, "1"}, Offered, Send)
+			if probe != "c" {
+				st.step(StreamLost{probe}, Pending, Requeue)
+			}
+		}
+		return st.step(Accept{"c", 3}, Held)
+	}
+	a := results("a", 1, ItemResult{0, ok})
+	b := results("b", 2, ItemResult{0, bad})
+	c := results("c", 3, ItemResult{0, third})
+
+	st := begin().step(a, Held, KeepLate).step(c, Held, Keep).step(b, Held, KeepLate)
+	st.items(third, again|out)
+	st = begin().step(b, Held, KeepLate).step(a, Held, KeepLate)
+	st.step(Results{Probe: "c", Epoch: 3, Returned: []uint32{0, 1}}, Pending, Keep, Requeue)
+	st.items(bad, again|returned)
+	// An interruption that comes late tells nothing new where it is measured
+	// again anyway.
+	st = tell(t, repeat, 1)
+	st.step(Offer{"a", "1"}, Offered, Send)
+	st.step(Accept{"a", 1}, Held)
+	st.step(Forgotten{"a", "2"}, Pending, Requeue)
+	st.step(results("a", 1, ItemResult{0, cut}), Pending, KeepLate)
+	st.items(again)
+}
+
+func TestFreezeAgain(t *testing.T) {
+	f := Freeze{TTL: time.Minute}
+	for range 10 {
+		f.Connected()
+	}
+	for range 5 {
+		f.Lost(start)
+	}
+	later := start.Add(time.Hour)
+	f.Lost(later)
+	f.Lost(later)
+	if f.Until().After(later) {
+		t.Error("3 of the 5 that were left are more than half")
+	}
+	f.Lost(later)
+	if !f.Until().Equal(later.Add(time.Minute)) {
+		t.Errorf("frozen until %v after half of the rest was lost", f.Until())
+	}
+}
+
+func TestSplitKeepsWhatWas(t *testing.T) {
+	st := tell(t, repeat, 2)
+	st.step(Offer{"a", "1"}, Offered, Send)
+	st.step(results("a", 1, ItemResult{0, ok}), Held, Keep)
+	st.step(Forgotten{"a", "2"}, Pending, Requeue)
+	st.step(Offer{"a", "2"}, Offered, Send)
+	st.step(Cancel{}, Offered, Stop)
+	s := st.s
+	s = s.release() // as Cancel found it pending
+	_, rest, divided := s.Split()
+	if !divided || rest.Attempt != 1 || !rest.Cancelled {
+		t.Errorf("the rest is %+v", rest)
+	}
+}
