@@ -82,6 +82,9 @@ func (b baseline) find(ev *tfo.Evidence) finding {
 	case tfo.EndRefused:
 		return refused
 	case tfo.EndTimeout:
+		if isRaw(ev.Kind) && (ev.Wire == nil || ev.Wire.Incomplete) {
+			return local // only the capture could have seen an answer, and it was not there
+		}
 		return noAnswer
 	}
 	if ev.End == tfo.EndSynAck {
@@ -120,6 +123,10 @@ func (b baseline) find(ev *tfo.Evidence) finding {
 	}
 	return notAcked
 }
+
+// isRaw reports whether the SYN came from a raw socket, so that no socket
+// tells of its answer.
+func isRaw(k tfo.Kind) bool { return k == tfo.KindForged || k == tfo.KindUnknown }
 
 // findRaw judges a SYN that no socket sent, by the SYN-ACK that answered it.
 func findRaw(ev *tfo.Evidence) finding {
