@@ -132,8 +132,14 @@ func (f *connectFlags) measure(ctx context.Context, w io.Writer, target measure.
 			return all, err
 		}
 	}
-	if f.repeat > 1 && !f.json {
+	if f.json {
+		return all, nil
+	}
+	if f.repeat > 1 {
 		fmt.Fprintf(w, "\n%s\n", tally(all))
+	}
+	if c := r.Capture(); c.Drops > 0 {
+		fmt.Fprintf(w, "\nthe capture lost %d packets: what is not marked as seen may have been there\n", c.Drops)
 	}
 	return all, nil
 }
