@@ -55,7 +55,7 @@ func child(name, dir string) *exec.Cmd {
 	return cmd
 }
 
-const childTargets = 8000
+const childTargets = 5000
 
 // surveyChild is a survey of one process: it goes on with what the directory
 // holds, and leaves when all is done. Every start of a target is noted before

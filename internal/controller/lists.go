@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -131,9 +132,11 @@ func listed(w *pb.Target) (measure.Target, error) {
 }
 
 // chunkSize is the number of targets per chunk of a list of n. A chunk is what
-// is leased, lost and written at a time: many of them, so that the last one does
-// not hold up the end and probes can share; but no file of a handful of rows.
-func chunkSize(n int) int { return min(max(n/64, 64), 8192) }
+// is leased, lost and written at a time, and held in memory while it is
+// written: there are to be many, so that the last one does not hold up the end
+// and probes can share, but no thousand files of a handful of rows. So there are
+// about as many chunks as a chunk has targets.
+func chunkSize(n int) int { return min(max(int(math.Sqrt(float64(n))), 64), 8192) }
 
 // removeOrphanLists drops what a crash left of lists that nobody knows.
 func (s *Server) removeOrphanLists(ctx context.Context) error {

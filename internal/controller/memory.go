@@ -18,7 +18,7 @@ type Memory struct {
 
 // ServeInMemory starts to serve.
 func (s *Server) ServeInMemory() *Memory {
-	m := &Memory{listener: bufconn.Listen(1 << 20), server: grpc.NewServer(grpc.WaitForHandlers(true))}
+	m := &Memory{listener: bufconn.Listen(256 << 10), server: grpc.NewServer(grpc.WaitForHandlers(true))}
 	s.Register(m.server)
 	// Serve returns when Stop closes the listener, and has nothing else to say.
 	go m.server.Serve(m.listener)

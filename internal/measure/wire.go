@@ -281,7 +281,7 @@ var (
 	// The fastest level: it leaves a tenth of raw TCP_INFO, which is mostly
 	// zeros, and a better one would cost more than the measurement itself.
 	compressor = sync.OnceValue(func() *zstd.Encoder {
-		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20))
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(512<<10), zstd.WithLowerEncoderMem(true))
 		if err != nil {
 			panic(err) // constant options
 		}
