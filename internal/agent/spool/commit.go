@@ -6,6 +6,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // op is a change that somebody waits for.
@@ -161,21 +162,44 @@ func orElse(a, b error) error {
 // note keeps the result of a flush, and tells the log when it is another than
 // before. It is called with the lock held.
 func (s *Spool) note(err error) {
-	var disk *DiskError
-	if err != nil && !(errors.As(err, &disk) && !disk.Final) {
-		if s.broken == nil {
-			s.log.Error("the spool works no more", "reason", err)
-			s.broken = err
-			s.announce()
-		}
-	}
 	switch {
-	case err != nil && s.trouble == nil && s.broken == nil:
+	case s.broken != nil:
+	case err != nil && s.trouble == nil:
 		s.log.Error("the spool cannot be written", "reason", err, "waiting", len(s.fresh))
 	case err == nil && s.trouble != nil:
 		s.log.Info("the spool can be written again")
 	}
 	s.trouble, s.retry = err, time.Now().Add(retryAfter)
+}
+
+// sorted says what an error of the file means. If nothing can come after it,
+// nothing does.
+func (s *Spool) sorted(err error) error {
+	var corrupt *CorruptError
+	var bad *badValue
+	switch {
+	case errors.As(err, &corrupt):
+		err = corrupt
+	case errors.As(err, &bad):
+		err = &CorruptError{s.cfg.Path, bad.Error()}
+	default:
+		disk := diskError(err)
+		if !disk.Final {
+			return disk
+		}
+		err = disk
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closing && errors.Is(err, berrors.ErrDatabaseNotOpen):
+		return ErrClosed
+	case s.broken == nil:
+		s.log.Error("the spool works no more", "reason", err)
+		s.broken = err
+		s.announce()
+	}
+	return err
 }
 
 // do hands an op to the writer and waits for it.
@@ -259,7 +283,7 @@ func (s *Spool) commit(g *group) error {
 		return t.tx.Commit()
 	})
 	if err != nil {
-		err = s.sortError(err)
+		err = s.sorted(err)
 		for _, o := range g.ops {
 			o.err = err
 		}
@@ -267,18 +291,6 @@ func (s *Spool) commit(g *group) error {
 	}
 	s.apply(t, g, counted)
 	return nil
-}
-
-func (s *Spool) sortError(err error) error {
-	var corrupt *CorruptError
-	var bad *badValue
-	switch {
-	case errors.As(err, &corrupt):
-		return corrupt
-	case errors.As(err, &bad):
-		return &CorruptError{s.cfg.Path, bad.Error()}
-	}
-	return diskError(err)
 }
 
 // apply makes the state of a committed transaction the present one.

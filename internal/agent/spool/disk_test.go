@@ -155,11 +155,16 @@ func TestSyncFails(t *testing.T) {
 	cfg := config(path(t))
 	s, _ := open(t, cfg)
 	must(t, s.Accept(leaseA, []uint32{0, 1}, nil))
-	s.fault = func() error { return syscall.EIO } // as fdatasync returns it
+	tried := 0
+	s.fault = func() error { tried++; return syscall.EIO } // as fdatasync returns it
+	must(t, s.Append(result(leaseA, "waits", 1)))
 	err := s.Start(leaseA, 0)
 	var disk *DiskError
 	if !errors.As(err, &disk) || !disk.Final || !errors.Is(err, syscall.EIO) {
 		t.Errorf("start: %v", err)
+	}
+	if tried != 1 {
+		t.Errorf("tried %d times", tried)
 	}
 	s.fault = nil
 	for _, err := range []error{s.Start(leaseA, 1), s.Append(Record{}), s.Sync()} {
@@ -170,7 +175,7 @@ func TestSyncFails(t *testing.T) {
 	if _, err := s.Next(t.Context(), 0, 1); !errors.Is(err, syscall.EIO) {
 		t.Errorf("next: %v", err)
 	}
-	if st := s.Status(); !st.Broken || s.Credit() {
+	if st := s.Status(); !st.Broken || s.Credit() || !strings.Contains(st.Trouble, "until the probe is started again") {
 		t.Errorf("%+v", st)
 	}
 	if err := s.Close(); !errors.Is(err, syscall.EIO) {

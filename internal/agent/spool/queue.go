@@ -126,16 +126,9 @@ func (s *Spool) read(after uint64, limit int) (rs []Record, err error) {
 // view reads the file. An error other than f's own is final.
 func (s *Spool) view(f func(*bolt.Tx) error) error {
 	err := guard(s.cfg.Path, func() error { return s.db.View(f) })
-	if err == nil {
-		return nil
+	if err != nil {
+		err = s.sorted(err)
 	}
-	err = s.sortError(err)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return ErrClosed
-	}
-	s.note(err)
 	return err
 }
 

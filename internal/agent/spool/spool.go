@@ -33,7 +33,7 @@ const (
 type Config struct {
 	Path string
 	// Limit is in bytes of what is stored; default 1 GiB. The file is larger
-	// by what a B+tree wastes, usually less than a third, and by the results
+	// by what a B+tree wastes (measured: up to a half), and by the results
 	// of what was under way when the limit was reached; it never shrinks.
 	Limit  int64
 	OnFull OnFull
@@ -149,7 +149,7 @@ func (s *Spool) begin(created bool) (*Recovery, error) {
 		})
 	})
 	if err != nil {
-		return nil, s.sortError(err)
+		return nil, s.sorted(err)
 	}
 	slices.SortFunc(r.Leases, func(a, b Held) int {
 		return cmp.Or(cmp.Compare(a.Lease.Survey, b.Lease.Survey), cmp.Compare(a.Lease.Chunk, b.Lease.Chunk), cmp.Compare(a.Lease.Epoch, b.Lease.Epoch))
