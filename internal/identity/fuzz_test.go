@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"math/rand/v2"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,7 +51,8 @@ func issueAny(t testing.TB, ca *CA, uri *url.URL, usage x509.ExtKeyUsage) *x509.
 // member of this fleet by exactly that name, or for nobody.
 func FuzzSubjectOf(f *testing.F) {
 	ca := openCA(f)
-	for _, rest := range []string{"/probe/fra-1", "/operator/anna", "/controller", "/probe/a/b", "/probe/%61", "@x/probe/a", ":1/probe/a", "?/probe/a", "/probe/a#"} {
+	f.Add("tfofleet://another/controller", false)
+	for _, rest := range []string{"/probe/fra-1", "/operator/anna", "/controller", "/../another/controller", "/probe/a/b", "/probe/%61", "@x/probe/a", ":1/probe/a", "?/probe/a", "/probe/a#"} {
 		f.Add("tfofleet://FLEET"+rest, true)
 		f.Add("tfofleet://FLEET"+rest, false)
 	}
@@ -73,8 +75,13 @@ func FuzzSubjectOf(f *testing.F) {
 		case !client, s.Fleet != ca.Fleet(), s.Kind != KindProbe && s.Kind != KindOperator, !ValidName(s.Name), s.String() != u.String():
 			t.Errorf("%q speaks for %+v", u, s)
 		}
-		if err := verifyController([]*x509.Certificate{c}, "", ca.now().trusted(), fuzzTime); err == nil && (client || u.String() != "tfofleet://"+ca.Fleet()+"/controller") {
-			t.Errorf("%q is a controller", u)
+		s, err := ParseSubject(u.String())
+		controller := err == nil && s.Kind == KindController && !client
+		for _, fleet := range []string{"", ca.Fleet(), "another"} {
+			err := verifyController([]*x509.Certificate{c}, fleet, ca.now().trusted(), fuzzTime)
+			if want := controller && (fleet == "" || fleet == s.Fleet); (err == nil) != want {
+				t.Errorf("%q as a controller of fleet %q: %v", u, fleet, err)
+			}
 		}
 	})
 }
@@ -273,5 +280,18 @@ func TestFlippedBits(t *testing.T) {
 				t.Error("it is a controller's")
 			}
 		}
+	}
+}
+
+// TestCAEnds: a certificate cannot outlast its CA, and it is said in time.
+func TestCAEnds(t *testing.T) {
+	ca := openCA(t)
+	key := edKey(t).Public()
+	if _, err := ca.now().issue(KindProbe, "x", key, fuzzTime.Add(rootLife-ProbeLife), ProbeLife); err != nil {
+		t.Error(err)
+	}
+	_, err := ca.now().issue(KindProbe, "x", key, fuzzTime.Add(rootLife-ProbeLife+time.Second), ProbeLife)
+	if err == nil || !strings.Contains(err.Error(), "rotate") {
+		t.Errorf("%v", err)
 	}
 }

@@ -29,9 +29,8 @@ func (a *Authority) Guard(t Table) *Guard {
 }
 
 // ServerOptions is what a server needs to be guarded: credentials and
-// interceptors, which come before others. It may serve TCP listeners and the one
-// of ListenSocket; of both, nothing may stand between the listener and the
-// server.
+// interceptors, which come before others. It may serve any listener with TLS, and
+// that of ListenSocket without; the latter must be handed to it as it is.
 func (g *Guard) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.Creds(g.a.transport()),

@@ -255,7 +255,10 @@ type session struct {
 	grpc.BidiStreamingClient[pb.SessionRequest, pb.SessionResponse]
 }
 
-func open(ctx context.Context, conn *grpc.ClientConn) (*session, error) {
+// open opens one. What does not come in half a minute does not come.
+func open(t testing.TB, conn *grpc.ClientConn) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	t.Cleanup(cancel)
 	s, err := pb.NewProbeServiceClient(conn).Session(ctx)
 	return &session{s}, err
 }
@@ -271,13 +274,13 @@ func (s *session) ask() (string, error) {
 
 // call is one call of a probe over the connection.
 func call(conn *grpc.ClientConn) (string, error) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	s, err := open(ctx, conn)
+	s, err := pb.NewProbeServiceClient(conn).Session(ctx)
 	if err != nil {
 		return "", err
 	}
-	return s.ask()
+	return (&session{s}).ask()
 }
 
 // renewOver renews the probe's certificate over the connection.

@@ -17,6 +17,8 @@ import (
 type Memory struct {
 	// Fail is asked before a transaction is committed, if it is set.
 	Fail func() error
+	// BeforeView is called before a view begins, if it is set.
+	BeforeView func()
 
 	now   func() time.Time
 	mu    sync.Mutex
@@ -36,6 +38,9 @@ func NewMemory(now func() time.Time) *Memory {
 
 // View implements identity.Store.
 func (s *Memory) View(ctx context.Context, do func(identity.Reader) error) error {
+	if s.BeforeView != nil {
+		s.BeforeView()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := ctx.Err(); err != nil {
