@@ -38,7 +38,7 @@ func parseDoNotProbe(data []byte, name string) (doNotProbe, error) {
 		text, _, _ := strings.Cut(string(lines[n-1]), "#")
 		text = strings.TrimPrefix(strings.TrimSpace(text), "*.")
 		if strings.ContainsAny(text, ":/,{") || strings.TrimSpace(text) == "" {
-			return l, fmt.Errorf("%s:%d: neither a prefix, an address nor a name: %s", name, n, shown(text))
+			return l, fmt.Errorf("%s:%d: neither a prefix, an address nor a name: %q", name, n, shown(text))
 		}
 		names.WriteString(text + "\n")
 	}

@@ -13,7 +13,7 @@ import (
 	"tfofleet/internal/targets"
 )
 
-// Rate of attempts against one address.
+// Attempts bounds what one address has to bear.
 type Attempts struct {
 	// Number of attempts, and so of SYNs, that an address gets at most in any
 	// Window, over all ports and all surveys. 0 in [Limits] is no limit.

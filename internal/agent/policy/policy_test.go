@@ -203,7 +203,7 @@ func TestMistakes(t *testing.T) {
 		"budget: {window: 25h}":                   `"25h" is not a time`,
 		"rate: 10000":                             `budget.window: 10000 connections per second can reach 6000000 addresses in 10m0s, and the probe can keep count of 2097152; a window of 3m29s is possible`,
 		"do_not_probe: nowhere":                   `do_not_probe: open /etc/tfo/nowhere: file does not exist`,
-		"do_not_probe: bad":                       `/etc/tfo/bad:2: neither a prefix, an address nor a name: example.com:443`,
+		"do_not_probe: bad":                       `/etc/tfo/bad:2: neither a prefix, an address nor a name: "example.com:443"`,
 		"do_not_probe: ugly":                      `/etc/tfo/ugly:3: character '!' can not be in a host name`,
 		"do_not_probe: ''":                        `do_not_probe: a path is expected`,
 		"contact_log: {sync: 1s}":                 `contact_log: the path is missing`,
