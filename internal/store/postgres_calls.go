@@ -1,0 +1,359 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"google.golang.org/protobuf/proto"
+
+	"tfofleet/internal/lease"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// PutList implements Store.
+func (p *Postgres) PutList(ctx context.Context, l List) error {
+	return p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
+		_, err := q.Exec(ctx, `INSERT INTO list (id, targets, chunk_size) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, l.ID, int64(l.Targets), l.ChunkSize)
+		return err
+	})
+}
+
+// List implements Store.
+func (p *Postgres) List(ctx context.Context, id string) (List, error) {
+	l := List{ID: id}
+	err := p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
+		err := q.QueryRow(ctx, `SELECT targets, chunk_size FROM list WHERE id = $1`, id).Scan(&l.Targets, &l.ChunkSize)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("target list %s: %w", id, ErrNotFound)
+		}
+		return err
+	})
+	return l, err
+}
+
+// CreateSurvey implements Store. Created is by the database's clock, whatever it
+// is in v: controllers offer surveys in that order.
+func (p *Postgres) CreateSurvey(ctx context.Context, v Survey) (created Survey, err error) {
+	spec, err := proto.Marshal(v.Spec)
+	if err != nil {
+		return Survey{}, err
+	}
+	err = p.transact(ctx, writing, func(ctx context.Context, q pgConn) error {
+		tag, err := q.Exec(ctx, `INSERT INTO survey (created, id, request, name, list, spec, phase) VALUES (`+now+`, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (request) DO NOTHING`, p.clock(), v.ID, v.Request, v.Name, v.List.ID, notNil(spec), Creating)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 1 {
+			if _, err := q.Exec(ctx, `INSERT INTO chunk (survey, chunk, source, size, phase)
+				SELECT $1, i, i, least($2, $3 - i * $2), $4 FROM generate_series(0, $5::bigint - 1) AS i`,
+				v.ID, int64(v.List.ChunkSize), int64(v.List.Targets), int16(lease.Pending), int64(v.List.Chunks())); err != nil {
+				return err
+			}
+			if _, err := q.Exec(ctx, `INSERT INTO tally (survey, item, n) VALUES ($1, 0, $2)`, v.ID, int64(v.List.Targets)); err != nil {
+				return err
+			}
+		}
+		created, err = surveyBy(ctx, q, `survey.request`, v.Request)
+		return err
+	})
+	return created, err
+}
+
+// Survey implements Store.
+func (p *Postgres) Survey(ctx context.Context, id string) (s Survey, err error) {
+	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) (err error) {
+		s, err = surveyBy(ctx, q, `survey.id`, id)
+		return err
+	})
+	return s, err
+}
+
+// Surveys implements Store.
+func (p *Postgres) Surveys(ctx context.Context) (found []Survey, err error) {
+	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) (err error) {
+		found, err = surveys(ctx, q, `phase < $1`, Done)
+		return err
+	})
+	return found, err
+}
+
+// SetPhase implements Store.
+func (p *Postgres) SetPhase(ctx context.Context, id string, phase Phase, reason string) (s Survey, err error) {
+	err = p.transact(ctx, writing, func(ctx context.Context, q pgConn) error {
+		if _, err := q.Exec(ctx, `UPDATE survey SET phase = $3, reason = coalesce(nullif($4, ''), reason), ended = CASE WHEN $3 >= $5 THEN `+now+` END
+			WHERE id = $2 AND phase < $5`, p.clock(), id, int16(phase), reason, int16(Done)); err != nil {
+			return err
+		}
+		s, err = surveyBy(ctx, q, `survey.id`, id)
+		return err
+	})
+	return s, err
+}
+
+// CancelSurvey implements Store.
+func (p *Postgres) CancelSurvey(ctx context.Context, id string) error {
+	return p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
+		tag, err := q.Exec(ctx, `UPDATE survey SET cancel = true WHERE id = $1`, id)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = fmt.Errorf("survey %s: %w", id, ErrNotFound)
+		}
+		return err
+	})
+}
+
+// Tally implements Store.
+func (p *Postgres) Tally(ctx context.Context, id string) (tally lease.Tally, err error) {
+	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
+		tally = lease.Tally{}
+		rows, err := q.Query(ctx, `SELECT item, n FROM tally WHERE survey = $1`, id)
+		if err != nil {
+			return err
+		}
+		var item uint8
+		var n int64
+		_, err = pgx.ForEachRow(rows, []any{&item, &n}, func() error {
+			tally[item] = n
+			return nil
+		})
+		return err
+	})
+	return tally, err
+}
+
+// PutProbe implements Store.
+func (p *Postgres) PutProbe(ctx context.Context, v Probe) error {
+	host, err := proto.Marshal(v.Host)
+	if err != nil {
+		return err
+	}
+	return p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
+		_, err := q.Exec(ctx, `INSERT INTO probe (name, version, host) VALUES ($1, $2, $3)
+			ON CONFLICT (name) DO UPDATE SET version = excluded.version, host = excluded.host`, v.Name, v.Version, notNil(host))
+		return err
+	})
+}
+
+// Probes implements Store.
+func (p *Postgres) Probes(ctx context.Context, survey string) (ps []Probe, err error) {
+	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
+		rows, err := q.Query(ctx, `SELECT name, version, host FROM probe JOIN survey_probe ON probe = name WHERE survey = $1 ORDER BY name`, survey)
+		if err != nil {
+			return err
+		}
+		ps, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Probe, error) {
+			v := Probe{Host: new(pb.Host)}
+			var host []byte
+			if err := row.Scan(&v.Name, &v.Version, &host); err != nil {
+				return v, err
+			}
+			return v, proto.Unmarshal(host, v.Host)
+		})
+		return err
+	})
+	return ps, err
+}
+
+// Due implements Store.
+func (p *Postgres) Due(ctx context.Context) ([]Key, error) {
+	return p.keys(ctx, `phase IN (2, 3, 4) AND deadline <= `+now, p.clock())
+}
+
+// HeldBy implements Store.
+func (p *Postgres) HeldBy(ctx context.Context, probe string) (chunks []Chunk, err error) {
+	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
+		t := newChunkTx()
+		rows, err := q.Query(ctx, `SELECT `+chunkColumns+` FROM chunk WHERE holder = $1`, probe)
+		if err != nil {
+			return err
+		}
+		if _, err := pgx.CollectRows(rows, t.scan); err != nil {
+			return err
+		}
+		chunks = nil
+		for _, r := range t.sorted() {
+			chunks = append(chunks, r.Chunk)
+		}
+		return nil
+	})
+	return chunks, err
+}
+
+// Open implements Store.
+func (p *Postgres) Open(ctx context.Context, survey string) ([]Key, error) {
+	return p.keys(ctx, `survey = $1 AND phase < 5 AND NOT written`, survey)
+}
+
+// Unwritten implements Store.
+func (p *Postgres) Unwritten(ctx context.Context) ([]Key, error) {
+	return p.keys(ctx, `NOT written AND phase >= 5`)
+}
+
+// Batches implements Store.
+func (p *Postgres) Batches(ctx context.Context, k Key) (c Chunk, bs []Batch, err error) {
+	err = p.transact(ctx, reading, func(ctx context.Context, q pgConn) error {
+		r, err := newChunkTx().one(ctx, q, k, "")
+		if err != nil {
+			return err
+		}
+		c = r.Chunk
+		rows, err := q.Query(ctx, `SELECT epoch, sequence, probe, late = 1, body FROM batch WHERE chunk = $1 AND late < 2 ORDER BY id`, r.id)
+		if err != nil {
+			return err
+		}
+		bs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (b Batch, err error) {
+			var epoch, sequence int64
+			err = row.Scan(&epoch, &sequence, &b.Probe, &b.Late, &b.Body)
+			b.Epoch, b.Sequence = uint64(epoch), uint64(sequence)
+			return b, err
+		})
+		return err
+	})
+	return c, bs, err
+}
+
+// Written implements Store.
+func (p *Postgres) Written(ctx context.Context, k Key, items []lease.Item) (last bool, err error) {
+	err = p.transact(ctx, writing, func(ctx context.Context, q pgConn) error {
+		// Of two that write the last two chunks, one has to see the other.
+		if err := lockSurvey(ctx, q, k.Survey); err != nil {
+			return err
+		}
+		t := newChunkTx()
+		r, err := t.one(ctx, q, k, "FOR UPDATE")
+		if err != nil {
+			return err
+		}
+		if !r.Phase.Over() || len(items) != len(r.Items) {
+			return fmt.Errorf("survey %s chunk %d is %v with %d targets: not to be written with %d", k.Survey, k.Chunk, r.Phase, len(r.Items), len(items))
+		}
+		if !r.written {
+			next := r.State
+			next.Items = slices.Clone(items)
+			t.set(r, next)
+			r.written = true
+			if _, err := q.Exec(ctx, `DELETE FROM batch WHERE chunk = $1 AND late < 2`, r.id); err != nil {
+				return err
+			}
+			if err := t.save(ctx, q); err != nil {
+				return err
+			}
+		}
+		return q.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM chunk WHERE survey = $1 AND NOT written)`, k.Survey).Scan(&last)
+	})
+	return last, err
+}
+
+// Settle implements Store.
+func (p *Postgres) Settle(ctx context.Context, survey string) error {
+	return p.transact(ctx, writing, func(ctx context.Context, q pgConn) error {
+		if err := lockSurvey(ctx, q, survey); err != nil { // new chunks are numbered
+			return err
+		}
+		t := newChunkTx()
+		found, err := q.Query(ctx, `SELECT `+chunkColumns+` FROM chunk WHERE survey = $1 AND phase = 1 AND items IS NOT NULL ORDER BY id FOR UPDATE`, survey)
+		if err != nil {
+			return err
+		}
+		if _, err := pgx.CollectRows(found, t.scan); err != nil {
+			return err
+		}
+		for _, r := range t.sorted() {
+			head, rest, ok := r.Split()
+			if !ok {
+				continue
+			}
+			t.set(r, head)
+			t.count(survey, nil, rest.Items)
+			if err := insertRest(ctx, q, Chunk{r.Key, r.Source, rest}); err != nil {
+				return err
+			}
+		}
+		return t.save(ctx, q)
+	})
+}
+
+// insertRest adds a chunk under the next free number.
+func insertRest(ctx context.Context, q pgConn, c Chunk) error {
+	r := row{Chunk: c}
+	rest, items, err := r.encode()
+	if err != nil {
+		return err
+	}
+	_, err = q.Exec(ctx, `INSERT INTO chunk (survey, chunk, source, size, phase, lease, items)
+		SELECT survey, max(chunk) + 1, $2::bigint, $3::integer, $4::smallint, $5::text, $6::bytea FROM chunk WHERE survey = $1 GROUP BY survey`,
+		c.Survey, int64(c.Source), len(items), int16(c.Phase), rest, items)
+	return err
+}
+
+// lockSurvey keeps others from doing the same to the survey, and nothing else
+// out.
+func lockSurvey(ctx context.Context, q pgConn, survey string) error {
+	_, err := q.Exec(ctx, `SELECT FROM survey WHERE id = $1 FOR NO KEY UPDATE`, survey)
+	return err
+}
+
+// one loads a chunk, or returns ErrNotFound.
+func (t *chunkTx) one(ctx context.Context, q pgConn, k Key, lock string) (*pgRow, error) {
+	rows, err := q.Query(ctx, `SELECT `+chunkColumns+` FROM chunk WHERE survey = $1 AND chunk = $2 `+lock, k.Survey, int64(k.Chunk))
+	if err != nil {
+		return nil, err
+	}
+	r, err := pgx.CollectExactlyOneRow(rows, t.scan)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("survey %s chunk %d: %w", k.Survey, k.Chunk, ErrNotFound)
+	}
+	return r, err
+}
+
+// keys are the chunks that meet a condition.
+func (p *Postgres) keys(ctx context.Context, where string, args ...any) (keys []Key, err error) {
+	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
+		rows, err := q.Query(ctx, `SELECT survey, chunk FROM chunk WHERE `+where+` ORDER BY survey, chunk`, args...)
+		if err != nil {
+			return err
+		}
+		keys, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Key])
+		return err
+	})
+	return keys, err
+}
+
+// surveys are the surveys that meet a condition, oldest first.
+func surveys(ctx context.Context, q querier, where string, args ...any) ([]Survey, error) {
+	rows, err := q.Query(ctx, `SELECT survey.id, request, name, list.id, targets, chunk_size, spec, phase, cancel, reason, created, ended
+		FROM survey JOIN list ON list.id = survey.list WHERE `+where+` ORDER BY created, survey.id`, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (s Survey, err error) {
+		var spec []byte
+		var ended sql.NullTime
+		err = row.Scan(&s.ID, &s.Request, &s.Name, &s.List.ID, &s.List.Targets, &s.List.ChunkSize, &spec, &s.Phase, &s.Cancel, &s.Reason, &s.Created, &ended)
+		if err != nil {
+			return s, err
+		}
+		s.Created = s.Created.UTC()
+		if ended.Valid {
+			s.Ended = ended.Time.UTC()
+		}
+		s.Spec = new(pb.SurveySpec)
+		return s, proto.Unmarshal(spec, s.Spec)
+	})
+}
+
+// surveyBy is the survey with a value that no other one has, or ErrNotFound.
+func surveyBy(ctx context.Context, q querier, column, value string) (Survey, error) {
+	found, err := surveys(ctx, q, column+` = $1`, value)
+	if err != nil {
+		return Survey{}, err
+	}
+	if len(found) == 0 {
+		return Survey{}, fmt.Errorf("survey %s: %w", value, ErrNotFound)
+	}
+	return found[0], nil
+}
