@@ -121,7 +121,7 @@ func (t *tally) conditions(v Verdict, attempts []tfo.Evidence) []Condition {
 	add(CondSynDataNotTried, t.of[empty] > 0)
 	add(CondOptionLost, t.of[optionLost] > 0)
 	add(CondAfterBlackholed, v == BlackholedAfterHandshake)
-	add(CondTriesDisagree, v == Inconclusive && t.tfo-t.of[local] > 0 && t.plainOK > 0)
+	add(CondTriesDisagree, v == Inconclusive && t.tfo-t.of[local] > 0 && t.plainOK > 0 && !t.inherited)
 
 	cookies(add, attempts)
 	onWire(add, attempts)
@@ -178,7 +178,7 @@ func (v Verdict) breaks() bool {
 
 // cookies adds what the cache and the handshakes showed.
 func cookies(add func(Condition, bool), attempts []tfo.Evidence) {
-	received, asked := false, false
+	received, asked, strange := false, false, inherited(attempts)
 	for i := range attempts {
 		ev := &attempts[i]
 		if ev.Kind == tfo.KindPlain || !ev.End.Established() || ev.OptionKind == 0 {
@@ -190,13 +190,13 @@ func cookies(add func(Condition, bool), attempts []tfo.Evidence) {
 			continue
 		}
 		changed := !ev.CookieAfter.Equal(ev.CookieBefore)
-		received = received || changed || ev.SynBytes > 0
+		received = received || changed || ev.SynBytes > 0 && !strange
 		add(CondCookieChanged, changed && ev.CookieBefore.State == tfo.CookiePresent)
 		add(CondCookieOddLength, len(ev.CookieAfter.Bytes) != 8)
 		add(CondCookieExperimental, ev.OptionKind == tfo.OptionKindExp)
 	}
 	add(CondCookieReceived, received)
-	add(CondCookieNotReceived, asked && !received)
+	add(CondCookieNotReceived, asked && !received && !strange)
 }
 
 func offlineCondition(ev *tfo.Evidence) Condition {
@@ -226,6 +226,9 @@ func vantageCondition(ev *tfo.Evidence) Condition {
 
 // lastCookie is the last cookie the target granted; nil when it granted none.
 func lastCookie(attempts []tfo.Evidence) []byte {
+	if inherited(attempts) {
+		return nil
+	}
 	for i := len(attempts) - 1; i >= 0; i-- {
 		if ev := &attempts[i]; ev.Kind != tfo.KindPlain && ev.CookieAfter.State == tfo.CookiePresent {
 			return ev.CookieAfter.Bytes

@@ -75,6 +75,10 @@ func ended(end tfo.End) func(*tfo.Evidence) { return func(ev *tfo.Evidence) { ev
 // timedOut is a SYN that was sent twice: the second time bare.
 func timedOut(ev *tfo.Evidence) { ev.SynRetransmits, ev.ConnectNS = 1, 1020*ms }
 
+// notCleared is a first request that found a cookie and could not delete it:
+// the kernel sends data with it.
+func notCleared(ev *tfo.Evidence) { ev.Kind, ev.CookieCleared = tfo.KindRequest, tfo.No }
+
 func repeat(n int, evs ...tfo.Evidence) []tfo.Evidence {
 	var out []tfo.Evidence
 	for range n {
@@ -107,6 +111,7 @@ var (
 	mute    = with(allGood, ended(tfo.EndSilent))
 	rst     = with(allGood, ended(tfo.EndRefused))
 	dead    = with(allGood, ended(tfo.EndTimeout))
+	left    = with(refuses, notCleared)
 )
 
 func TestClassify(t *testing.T) {
@@ -117,7 +122,6 @@ func TestClassify(t *testing.T) {
 	paused := with(ask34, func(ev *tfo.Evidence) { ev.OptionKind, ev.ClientFail = 0, 0 })
 	pausedData := with(refuses, func(ev *tfo.Evidence) { ev.SynBytes, ev.ClientFail = 0, 0 })
 	silentPlain := plain(tfo.EndSilent)
-
 	tests := []struct {
 		name     string
 		attempts []tfo.Evidence
@@ -201,6 +205,9 @@ func TestClassify(t *testing.T) {
 		{"the kernel paused Fast Open", one(ok, paused), Inconclusive, []Condition{CondVantagePaused}, []Condition{CondCookieNotReceived}},
 		{"paused in the middle", one(ok, got34, pausedData, ok), Inconclusive, []Condition{CondVantagePaused}, nil},
 		{"no payload to send", one(ok, got34, with(allGood, func(ev *tfo.Evidence) { ev.Offered, ev.SynBytes, ev.SynAcked = 0, 0, 0 }), ok), Inconclusive, []Condition{CondSynDataNotTried}, nil},
+		{"the cookie of another port that could not be deleted, ignored", one(ok, left, refuses, refuses, ok), Inconclusive, []Condition{CondVantageStale, CondSynDataNotAcked}, []Condition{CondCookieReceived, CondCookieNotReceived, CondTriesDisagree}},
+		{"an old cookie that could not be deleted, replaced by one that is ignored", one(ok, with(left, func(ev *tfo.Evidence) { ev.CookieAfter = held(cookieB) }), refuses, refuses, refuses, ok), CookieOnly, []Condition{CondVantageStale, CondCookieReceived}, nil},
+		{"an old cookie that could not be deleted, still good", one(ok, with(allGood, notCleared), allGood, ok), Supported, []Condition{CondVantageStale, CondCookieReceived}, nil},
 		{"nothing at all", nil, Inconclusive, nil, nil},
 	}
 	seen := map[Verdict]bool{}

@@ -111,7 +111,7 @@ func (t *tally) settled() bool {
 		return true
 	case t.plan == Cookieless && t.of[notAcked] >= notAcked.needs():
 		return true
-	case t.of[empty] > 0:
+	case t.of[empty] > 0, t.inherited && t.of[notAcked] >= notAcked.needs():
 		return true
 	case t.good() == 0 && t.of[granted] == 0 && t.of[noCookie] >= 3:
 		return true

@@ -102,6 +102,17 @@ func noSupport(step Step, _ []byte, attempts []tfo.Evidence) tfo.Evidence {
 	return ask34
 }
 
+// leftBehind ignores a cookie that another port gave.
+func leftBehind(step Step, _ []byte, _ []tfo.Evidence) tfo.Evidence {
+	switch step.Kind {
+	case tfo.KindPlain:
+		return ok
+	case tfo.KindRequest:
+		return left
+	}
+	return refuses
+}
+
 // always answers every Fast Open attempt after the request the same way.
 func always(ev tfo.Evidence) path {
 	return func(step Step, cookie []byte, a []tfo.Evidence) tfo.Evidence {
@@ -171,6 +182,7 @@ func TestLadder(t *testing.T) {
 		{"thorough finds a size limit", Thorough, small, "prdddddsss" + "spspspsp" + "c fu p", DataDropped},
 		{"thorough looks for a server without cookies", Thorough, noSupport, "prrrcfup", Unsupported},
 		{"cookie only", Standard, always(refuses), "prdddp", CookieOnly},
+		{"the cookie of another port in the way", Standard, leftBehind, "prddp", Inconclusive},
 		{"truncated", Standard, always(data(60, cookieA)), "prdddp", DataTruncated},
 		{"data dropped: a control after every loss", Standard, always(lost), "prdpdpdpdpdpdp", DataDropped},
 		{"option dropped", Standard, onRequest(lostReq), "prprprprprprp", OptionDropped},
@@ -258,7 +270,7 @@ func losing(p path, loss float64, rng *rand.Rand) path {
 func FuzzClassify(f *testing.F) {
 	f.Add([]byte{1, 0, 2, 9, 3, 7})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		menu := []tfo.Evidence{ok, down, plain(tfo.EndRefused), plain(tfo.EndSilent), ask34, ask254, got34, got254, lostReq, allGood, refuses, lost, mute, rst, dead,
+		menu := []tfo.Evidence{ok, down, plain(tfo.EndRefused), plain(tfo.EndSilent), ask34, ask254, got34, got254, lostReq, allGood, refuses, left, lost, mute, rst, dead,
 			data(60, cookieA), data(0, cookieB), data(100, cookieB), with(ask34, ended(tfo.EndLocal)), with(got34, ended(tfo.EndSilent)), {}}
 		i := 0
 		attempts, v, _ := walk(t, Plan(1+len(in)%3), func(Step, []byte, []tfo.Evidence) tfo.Evidence {

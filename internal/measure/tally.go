@@ -22,10 +22,11 @@ type tally struct {
 
 	lastFinding finding // of the last attempt; 0 when that was plain
 	holdsCookie bool    // the cache holds a cookie now, as far as could be read
+	inherited   bool    // see inherited
 }
 
 func tallyOf(plan Plan, attempts []tfo.Evidence) tally {
-	t := tally{plan: plan, base: baselineOf(attempts)}
+	t := tally{plan: plan, base: baselineOf(attempts), inherited: inherited(attempts)}
 	for i := range attempts {
 		ev := &attempts[i]
 		t.last = ev
@@ -122,10 +123,32 @@ func (t *tally) fault() Verdict {
 		return DataDropped
 	case t.optionDropped(0) || t.optionDropped(1):
 		return OptionDropped
-	case enough(notAcked) && t.plan != Cookieless:
+	case enough(notAcked) && t.plan != Cookieless && !t.inherited:
 		return CookieOnly
 	}
 	return 0
+}
+
+// inherited reports whether the attempts had no cookie but one that was in the
+// cache before them and could not be deleted, and that the target neither took
+// nor replaced. The cache has no port: it may well be the cookie of another
+// port, and then that it is ignored is as it should be.
+func inherited(attempts []tfo.Evidence) bool {
+	var first *tfo.Evidence
+	for i := range attempts {
+		ev := &attempts[i]
+		if ev.Kind == tfo.KindPlain || isTrial(ev.Kind) {
+			continue
+		}
+		if first == nil {
+			first = ev
+		}
+		took := ev.SynBytes > 0 && ev.SynAcked > 0
+		if took || ev.CookieAfter.State == tfo.CookiePresent && !ev.CookieAfter.Equal(first.CookieBefore) {
+			return false
+		}
+	}
+	return first != nil && first.CookieCleared == tfo.No && first.CookieBefore.State == tfo.CookiePresent
 }
 
 // optionDropped reports whether every request with one option kind was lost.
