@@ -54,6 +54,7 @@ func describe(m measure.Measurement) string {
 // TestEveryPath holds the whole way from SYN to verdict to the ground truth of
 // every path of the lab, over IPv4 and IPv6.
 func TestEveryPath(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t, lab.Config{Seed: 1})
 	var targets []measure.Target
 	var paths []lab.Placed
@@ -111,6 +112,7 @@ func TestLossBlamesNobody(t *testing.T) {
 // TestThoroughTrials asks the further questions of the thorough plan on paths
 // whose answer is known.
 func TestThoroughTrials(t *testing.T) {
+	t.Parallel()
 	l := labtest.New(t, lab.Config{Seed: 1})
 	tests := []struct {
 		path string
