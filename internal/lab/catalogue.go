@@ -354,18 +354,18 @@ func proxied() []Path {
 // The kernel's cookie cache has no port (net/ipv4/tcp_metrics.c): what it
 // learned on the first port is there when the others are asked.
 func divided() []Path {
-	const noPort = "the cookie cache has no port: the cookie of another port of this address must be deleted before this one is asked"
 	return []Path{
 		{
-			Name: "ports-80", About: "port 80 of an address has TFO", Taxonomy: []string{"M25"}, Truth: is(measure.Supported), Note: noPort,
+			Name: "ports-80", About: "port 80 of an address has TFO", Taxonomy: []string{"M25"}, Truth: is(measure.Supported),
 			At: "ports", Port: 80, Servers: one(web),
 		},
 		{
-			Name: "ports-8080", About: "port 8080 of the same address has none", Taxonomy: []string{"M25"}, Truth: is(measure.Unsupported), Note: noPort,
-			At: "ports", Port: 8080, Servers: one(plain),
+			Name: "ports-8080", About: "port 8080 of the same address has none", Taxonomy: []string{"M25"}, Truth: is(measure.Unsupported, measure.Inconclusive),
+			Note: "the cookie of another port is in the way of a client that may not delete it: it cannot ask this one",
+			At:   "ports", Port: 8080, Servers: one(plain),
 		},
 		{
-			Name: "ports-443", About: "port 443 of the same address has TFO with another key", Taxonomy: []string{"M25"}, Truth: is(measure.Supported), Note: noPort,
+			Name: "ports-443", About: "port 443 of the same address has TFO with another key", Taxonomy: []string{"M25"}, Truth: is(measure.Supported),
 			At: "ports", Port: 443, Servers: one(Server{App: TLS, TFO: TFOOn, Key: KeyB}),
 		},
 		{
