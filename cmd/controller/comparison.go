@@ -39,6 +39,7 @@ type labTarget struct {
 	OK         bool                `json:"ok"`
 
 	path lab.Path
+	host string // the name that leads to addr
 	addr netip.Addr
 }
 
@@ -60,7 +61,7 @@ func (c *comparison) add(p lab.Placed, addr netip.Addr) {
 	t := labTarget{
 		Path: p.Name, Description: p.About, Taxonomy: append([]string{}, p.Taxonomy...), Note: p.Note,
 		Target: addr.String(), Port: p.Port, Family: 6, Truth: p.Truth[0].String(), AlsoTrue: []string{},
-		Conditions: []measure.Condition{}, path: p.Path, addr: addr,
+		Conditions: []measure.Condition{}, path: p.Path, host: p.Host, addr: addr,
 	}
 	if addr.Is4() {
 		t.Family = 4
@@ -84,7 +85,7 @@ func (c *comparison) addresses() *targets.Prefixes {
 func (c *comparison) read(emit func(measure.Target) error) (targets.ReadStats, error) {
 	var st targets.ReadStats
 	for _, t := range c.rows {
-		if err := emit(measure.Target{Addr: t.addr, Port: t.Port, Hostname: t.Path + ".lab"}); err != nil {
+		if err := emit(measure.Target{Addr: t.addr, Port: t.Port, Hostname: t.host}); err != nil {
 			return st, err
 		}
 		st.Lines++
