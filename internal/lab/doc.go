@@ -12,8 +12,10 @@
 //
 // The servers are real Linux listeners. They answer on whole prefixes, so a
 // path costs the same with one address or a thousand. What no Linux listener
-// does, a scripted peer behind the box plays ([Script]). The direct link passes
-// no box and is for clean, fast tests.
+// does, a scripted peer behind the box plays ([Script]); a proxy may answer in
+// the servers' place ([Path.Proxy]); and whoever builds a lab may listen
+// himself ([Yours]). Ports and families of one address may be paths of their
+// own ([Path.At]). The direct link passes no box and is for clean, fast tests.
 //
 // What may not enter: anything that knows how a target is measured. The lab
 // knows frames, flows and listeners, and the words of internal/measure for the
