@@ -3,6 +3,7 @@ package tfo
 import (
 	"encoding/json"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -30,6 +31,46 @@ func passedTest() SelfTest {
 		Family: "IPv4", RequestSeen: true, RequestKind: OptionKindTFO, Cookie: "0102030405060708", CookieJudged: true, CookieValid: true,
 		SynBytes: 18, SynAcked: 18, SynTaken: 18, Answered: true, ClientFail: 1, ChildBit: true, InfoBytes: 280,
 	}}}
+}
+
+// What both ends of a self-test showed, one thing wrong at a time.
+func TestReadFamilyTest(t *testing.T) {
+	local := netip.MustParseAddrPort("127.0.0.1:1000")
+	cookie := Cookie{State: CookiePresent, Bytes: []byte("12345678")}
+	for _, tt := range []struct {
+		change func(request, data *Evidence, asked, given *Arrival)
+		want   string
+	}{
+		{func(_, _ *Evidence, _, _ *Arrival) {}, ""},
+		{func(r, _ *Evidence, _, _ *Arrival) { r.End, r.Errno = EndTimeout, "ETIMEDOUT" }, "no connection: timeout ETIMEDOUT"},
+		{func(r, _ *Evidence, _, _ *Arrival) { r.CookieAfter = Cookie{} }, "the cookie cache cannot be read"},
+		{func(r, _ *Evidence, _, _ *Arrival) { r.CookieAfter.State = CookieNone }, "a cookie was asked for and not granted"},
+		{func(r, _ *Evidence, a, _ *Arrival) { r.CookieAfter.State, a.Claim = CookieNone, ClaimNone }, "the SYN asked for no cookie"},
+		{func(_, d *Evidence, _, _ *Arrival) { d.SynBytes, d.SynAcked = 0, 0 }, "the SYN carried no data although a cookie was cached"},
+		{func(_, d *Evidence, _, _ *Arrival) { d.SynAcked = 7 }, "7 of 18 bytes of SYN data were acknowledged"},
+		{func(_, d *Evidence, _, _ *Arrival) { d.SynAcked = NotKnown }, "0 of 18 bytes of SYN data were acknowledged"},
+		{func(_, _ *Evidence, _, a *Arrival) { a.SynTaken = 7 }, "the listener was given 7 of 18 bytes of SYN data"},
+		{func(_, _ *Evidence, _, a *Arrival) { a.Claim = ClaimStale }, "the kernel's cookie is not the one computed from its key"},
+		{func(_, _ *Evidence, _, a *Arrival) { a.Claim = ClaimUnjudged }, ""},
+		{func(_, d *Evidence, _, _ *Arrival) { d.End = EndSilent }, "no answer: silent "},
+		{func(_, d *Evidence, _, _ *Arrival) { d.Local = netip.AddrPort{} }, "the listener was given 0 of 18 bytes of SYN data"},
+	} {
+		request := &Evidence{End: EndResponse, Local: local, CookieAfter: cookie}
+		data := &Evidence{End: EndResponse, Local: netip.AddrPortFrom(local.Addr(), 1001), SynBytes: 18, SynAcked: 18}
+		asked, given := &Arrival{Peer: local, Claim: ClaimRequest}, &Arrival{Peer: data.Local, Claim: ClaimValid, SynTaken: 18}
+		tt.change(request, data, asked, given)
+		arrivals := make(chan *Arrival, 2)
+		arrivals <- asked
+		arrivals <- given
+		close(arrivals)
+		got := ""
+		if err := new(FamilyTest).read([]*Evidence{request, data}, arrivals); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
 }
 
 // Each fact by itself: what it weighs, what is said, and what to do about it.
