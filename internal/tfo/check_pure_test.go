@@ -21,7 +21,7 @@ func fitMachine() Machine {
 	}
 	return Machine{
 		Kernel: "6.18.1", Arch: "amd64", FastOpen: 3, KeySet: Yes, BlackholeTimeoutS: 0, MPTCP: 1, Timestamps: 1, Syncookies: 1, LinearSYNs: 4,
-		Somaxconn: 4096, LowestPort: 1024, Missing: []string{}, CanClear: Yes, Cache: CookieCache{Slots: 16384, SlotsFrom: "memory size", Entries: 10, Cookies: 3},
+		Somaxconn: 4096, LowestPort: 1024, Missing: []string{}, CanClear: Yes, CanCapture: Yes, Cache: CookieCache{Slots: 16384, SlotsFrom: "memory size", Entries: 10, Cookies: 3},
 		Firewall: Firewall{Read: Yes}, WayOut: WayOut{Interface: "eth0", MTU: 1500}, Clock: Clock{Synchronised: Yes, MaxErrorUS: 20_000}, Options: yes, InfoLen: 280,
 	}
 }
@@ -103,13 +103,14 @@ func TestAssess(t *testing.T) {
 		{"no blackhole pause", func(m *Machine, _ *SelfTest) { m.BlackholeTimeoutS = NotKnown }, "blackhole", WeightNote, "this kernel has none", "", Fit},
 		{"no key", func(m *Machine, _ *SelfTest) { m.KeySet = No }, "key", WeightNote, "not set", "--key-file", Fit},
 		{"key not readable", func(m *Machine, _ *SelfTest) { m.KeySet = NotTried }, "key", WeightNote, "not known", "", Fit},
-		{"no CAP_NET_RAW", func(m *Machine, _ *SelfTest) { m.Missing = []string{"CAP_NET_RAW"} }, "capability.cap_net_raw", WeightLimit, "CAP_NET_RAW missing", "setcap", FitWithLimits},
+		{"no CAP_NET_RAW", func(m *Machine, _ *SelfTest) { m.Missing = []string{"CAP_NET_RAW"} }, "capability.cap_net_raw", WeightNote, "CAP_NET_RAW missing", "setcap", Fit},
 		{"no CAP_NET_ADMIN", func(m *Machine, _ *SelfTest) { m.Missing = []string{"CAP_NET_ADMIN"} }, "capability.cap_net_admin", WeightNote, "CAP_NET_ADMIN missing", "setcap", Fit},
 		{"no CAP_SYS_ADMIN", func(m *Machine, _ *SelfTest) { m.Missing = []string{"CAP_SYS_ADMIN"} }, "capability.cap_sys_admin", WeightNote, "CAP_SYS_ADMIN missing", "", Fit},
 		{"no low ports", func(m *Machine, _ *SelfTest) { m.Missing = []string{"CAP_NET_BIND_SERVICE"} }, "capability.cap_net_bind_service", WeightNote, "missing", "", Fit},
 		{"all ports are free", func(m *Machine, _ *SelfTest) { m.Missing, m.LowestPort = []string{"CAP_NET_BIND_SERVICE"}, 0 }, "capabilities", WeightOK, "all that are needed", "", Fit},
 		{"capabilities not known", func(m *Machine, _ *SelfTest) { m.Missing = nil }, "capabilities", WeightNote, "not known", "", Fit},
 		{"a user namespace", func(m *Machine, _ *SelfTest) { m.UserNamespace = true }, "user_namespace", WeightNote, "not the initial one", "", Fit},
+		{"no capture", func(m *Machine, _ *SelfTest) { m.CanCapture = No }, "capture", WeightLimit, "no", "setcap", FitWithLimits},
 		{"cookies stay", func(m *Machine, _ *SelfTest) { m.CanClear = No }, "delete_cookies", WeightLimit, "no", "CAP_NET_ADMIN", FitWithLimits},
 		{"cache does not answer", func(m *Machine, _ *SelfTest) { m.CanClear = NotTried }, "delete_cookies", WeightLimit, "not known", "", FitWithLimits},
 		{"cache not readable", func(m *Machine, _ *SelfTest) { m.Cache.Entries = NotKnown }, "cookie_cache", WeightUnfit, "cannot be read", "", Unfit},
@@ -151,7 +152,8 @@ func TestAssess(t *testing.T) {
 // IDs are part of the JSON: two of a kind would be one too many.
 func TestCheckIDs(t *testing.T) {
 	m := fitMachine()
-	m.Missing, m.UserNamespace = []string{"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN", "CAP_NET_BIND_SERVICE"}, true
+	m.UserNamespace, m.CanCapture = true, No
+	m.Missing = []string{"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN", "CAP_NET_BIND_SERVICE"}
 	c := assess(m, passedTest())
 	seen := map[string]bool{}
 	for _, i := range c.Items {
