@@ -230,6 +230,9 @@ func (s *Server) Settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		v.putting.Lock()
+		v.settled = true
+		v.putting.Unlock()
 		if err := s.putSurvey(ctx, v, rec); err != nil {
 			return err
 		}

@@ -52,7 +52,7 @@ func TestInterruptAndResume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if doc.State != dataset.StateRunning || doc.Counts.Measured != n*9/10 || doc.Counts.Pending != n/10 {
+	if doc.State != dataset.StateInterrupted || doc.Counts.Measured != n*9/10 || doc.Counts.Pending != n/10 {
 		t.Errorf("survey.json says %v, %+v", doc.State, doc.Counts)
 	}
 	r.close()

@@ -17,7 +17,7 @@ func Classify(plan Plan, attempts []tfo.Evidence) (Verdict, []Condition) {
 }
 
 func (t *tally) verdict() Verdict {
-	if t.plainOK == 0 && !(t.plan == Quick && t.plain == 0) {
+	if t.plainOK == 0 {
 		switch {
 		case t.established():
 			return Inconclusive // only Fast Open got through: no control to judge it by

@@ -59,7 +59,7 @@ func TestSelfTestFails(t *testing.T) {
 	for i, tt := range []struct{ bits, want string }{
 		{"3", ""},
 		{"1", "a cookie was asked for and not granted"},
-		{"2", "no connection: local ENOTSUP"},
+		{"2", "no connection: local EOPNOTSUPP"},
 		{"7", "the SYN asked for no cookie"},
 		{"0x203", "a cookie was asked for and not granted"},
 	} {
