@@ -112,7 +112,7 @@ func (f *connectFlags) measure(ctx context.Context, w io.Writer, target measure.
 		r.Submit(target, func(m measure.Measurement) { done <- m })
 		m := <-done
 		if m.Outcome != measure.OutcomeMeasured {
-			return all, errors.New("interrupted")
+			return all, fail(exitInterrupted, errors.New("interrupted"))
 		}
 		all = append(all, m)
 		if f.json {
