@@ -19,6 +19,7 @@ import (
 	"tfofleet/internal/identity"
 	"tfofleet/internal/lease"
 	"tfofleet/internal/store"
+	"tfofleet/internal/version"
 )
 
 // fleet is the controller of a fleet.
@@ -68,7 +69,7 @@ func startFleet(ctx context.Context, f *serveFlags, addresses []string, log hclo
 	}
 	c.server, err = controller.New(ctx, controller.Config{
 		Dir: f.data, Dataset: func(id string) string { return filepath.Join(surveys, id) }, Store: c.db,
-		Heartbeat: f.heartbeat, TTL: rules.TTL, Version: version(), Authority: c.authority, Addresses: addresses, Logger: log,
+		Heartbeat: f.heartbeat, TTL: rules.TTL, Version: version.String(), Authority: c.authority, Addresses: addresses, Logger: log,
 	})
 	if err != nil {
 		return nil, err
