@@ -25,6 +25,7 @@ var hour = durationpb.New(time.Hour)
 type testFleet struct {
 	*fleet
 	address string
+	socket  string
 	control pb.ControlServiceClient
 }
 
@@ -54,7 +55,7 @@ func newTestFleet(t *testing.T) *testFleet {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return &testFleet{c, l.Addr().String(), pb.NewControlServiceClient(conn)}
+	return &testFleet{c, l.Addr().String(), socket, pb.NewControlServiceClient(conn)}
 }
 
 // TestFleetMethods: every method that is really served has a row in the table.

@@ -116,7 +116,9 @@ func (a *app) surveysCancel() *cobra.Command {
 // attend shows a survey of a fleet until it has ended, and then how it did. An
 // interrupt detaches.
 func (a *app) attend(ctx context.Context, c pb.ControlServiceClient, o operator, id string, quiet bool) error {
-	if _, err := c.GetSurvey(ctx, &pb.GetSurveyRequest{Survey: id}); err != nil {
+	if _, err := c.GetSurvey(ctx, &pb.GetSurveyRequest{Survey: id}); ctx.Err() != nil {
+		return a.detached(o, id)
+	} else if err != nil {
 		return err // before it is waited for
 	}
 	states := make(chan *pb.SurveyState)

@@ -94,26 +94,21 @@ func (m *member) keep(ctx context.Context) {
 	due := time.NewTimer(m.me.RenewIn())
 	defer due.Stop()
 	for {
-		how, call := "renewed", m.renew
+		lost := false // only a recovery helps
 		select {
 		case <-ctx.Done():
 			return
 		case <-due.C:
 		case <-m.refused:
-			how, call = "recovered", func(ctx context.Context) error { return m.me.Recover(ctx) }
+			lost = true
 		}
-		limited, cancel := context.WithTimeout(ctx, time.Minute)
-		err := call(limited)
-		cancel()
-		if err == nil {
-			err = errors.Join(m.session.redial(), m.results.redial())
+		err := m.exchange(ctx, &lost)
+		how := "renewed"
+		if lost {
+			how = "recovered"
 		}
 		if err == nil {
 			m.log.Info("certificate " + how)
-			select { // what the old connections were told
-			case <-m.refused:
-			default:
-			}
 			pause = first
 			due.Reset(m.me.RenewIn())
 			continue
@@ -122,7 +117,6 @@ func (m *member) keep(ctx context.Context) {
 			return
 		}
 		m.log.Warn("certificate not "+how, "reason", err)
-		m.ended(err)
 		// Full jitter, as for every call of a whole fleet.
 		wait := time.NewTimer(rand.N(pause))
 		select {
@@ -134,6 +128,29 @@ func (m *member) keep(ctx context.Context) {
 		pause = min(2*pause, longest)
 		due.Reset(m.me.RenewIn())
 	}
+}
+
+// exchange gets another certificate and shows it from now on. A renewal for
+// which it is too late becomes a recovery.
+func (m *member) exchange(ctx context.Context, lost *bool) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	var err error
+	if !*lost {
+		err = m.renew(ctx)
+		*lost = identity.NeedsRecovery(err)
+	}
+	if *lost {
+		err = m.me.Recover(ctx)
+	}
+	if err == nil {
+		err = errors.Join(m.session.redial(), m.results.redial())
+	}
+	select { // what the old connections were told
+	case <-m.refused:
+	default:
+	}
+	return err
 }
 
 func (m *member) renew(ctx context.Context) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -77,7 +78,7 @@ func newMember(t *testing.T, c *clock) *member {
 	if err := me.Join(t.Context(), token); err != nil {
 		t.Fatal(err)
 	}
-	m, err := connect(me, hclog.NewNullLogger())
+	m, err := connect(me, hclog.New(&hclog.LoggerOptions{Output: t.Output()}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +102,7 @@ func (m *member) serial(ctx context.Context) (string, error) {
 // until waits for another certificate than had.
 func (m *member) until(t *testing.T, had string) string {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) {
 		now, err := m.serial(t.Context())
 		if err == nil && now != had {
 			return now
@@ -141,6 +142,28 @@ func TestMembership(t *testing.T) {
 	m.until(t, second)
 	stop()
 	<-over
+}
+
+// TestPolicyCommand: what it prints is a policy, which is not looser.
+func TestPolicyCommand(t *testing.T) {
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"probe", "policy"}, strings.NewReader(""), &out, &errs); code != 0 {
+		t.Fatalf("%d %s", code, &errs)
+	}
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(path, out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	if code := run(t.Context(), []string{"probe", "policy", path}, strings.NewReader(""), &out, &errs); code != 0 || out.Len() != 65 || errs.Len() > 0 {
+		t.Errorf("%d %q %q", code, &out, &errs)
+	}
+	if err := os.WriteFile(path, []byte("rates: 5\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := run(t.Context(), []string{"probe", "policy", path}, strings.NewReader(""), &out, &errs); code != int(exitUsage) || !strings.Contains(errs.String(), "rates") {
+		t.Errorf("%d %q", code, &errs)
+	}
 }
 
 // TestRunMistakes: each says what to do, and none leaves a spool.
