@@ -24,33 +24,20 @@ func (e *executor) permits(t measure.Target) (measure.Condition, bool) {
 	return reason.Condition(), ok
 }
 
-// admit asks whether a target may be measured now, and notes that it is.
-func (e *executor) admit(t measure.Target) (measure.Condition, bool) {
-	g := e.agent.cfg.Guard
-	if g == nil {
-		return "", true
-	}
-	now := time.Now()
-	if reason, ok := g.Check(t.Addr, t.Port, now); !ok {
-		return reason.Condition(), false
-	}
-	if err := g.Contacted(policy.Contact{Time: now, Addr: t.Addr, Port: t.Port, Host: t.Hostname, Survey: e.survey}); err != nil {
-		e.agent.log.Error("a contact could not be logged, its target is refused", "reason", err)
-		return policy.ContactLog.Condition(), false
-	}
-	return "", true
-}
-
-// start admits a target, marks it as started where that is kept, and hands it to
-// the runner.
+// start admits a target, marks it as started where that is kept, notes that it
+// is contacted, and hands it to the runner. The mark comes first: so a target is
+// in the log of contacts once, however often the probe dies.
 func (e *executor) start(w *work, t measure.Target, key netip.AddrPort) {
 	if e.ctx.Err() != nil {
 		e.settle(w, measure.Measurement{Target: t}, key)
 		return
 	}
-	if why, ok := e.admit(t); !ok {
-		e.settle(w, refused(t, why), key)
-		return
+	guard := e.agent.cfg.Guard
+	if guard != nil {
+		if reason, ok := guard.Check(t.Addr, t.Port, time.Now()); !ok {
+			e.settle(w, refused(t, reason.Condition()), key)
+			return
+		}
 	}
 	if s := e.agent.cfg.Spool; s != nil {
 		if err := s.Start(w.lease(), w.index(t.Item)); err != nil {
@@ -59,9 +46,16 @@ func (e *executor) start(w *work, t measure.Target, key netip.AddrPort) {
 			return
 		}
 	}
+	if guard != nil {
+		if err := guard.Contacted(policy.Contact{Time: time.Now(), Addr: t.Addr, Port: t.Port, Host: t.Hostname, Survey: e.survey}); err != nil {
+			e.agent.log.Error("a contact could not be logged, its target is refused", "reason", err)
+			e.settle(w, refused(t, policy.ContactLog.Condition()), key)
+			return
+		}
+	}
 	e.runner.Submit(t, func(m measure.Measurement) {
-		if g := e.agent.cfg.Guard; g != nil {
-			g.Charge(t.Addr, len(m.Attempts)-1, time.Now())
+		if guard != nil {
+			guard.Charge(t.Addr, len(m.Attempts)-1, time.Now())
 		}
 		e.settle(w, m, key)
 	})
