@@ -118,6 +118,11 @@ func seen(ev *tfo.Evidence) bool {
 func complete(ev *tfo.Evidence) bool {
 	ok := ev.End == tfo.EndResponse && len(ev.InfoHandshake) > 200 && len(ev.InfoFinal) > 200 && ev.ConnectNS > 0 && ev.FirstByteNS > 0 &&
 		ev.Local.IsValid() && ev.CookieBefore.State != tfo.CookieNotRead && ev.CookieAfter.State != tfo.CookieNotRead && ev.ResponseBytes > 0
+	if ev.SynRetransmits > 0 || ev.Kind == tfo.KindData && ev.CookieBefore.State == tfo.CookieNone {
+		// The machine stood still for a second and the SYN timed out; so it was
+		// sent bare, and brought no cookie. The evidence says so.
+		return ok
+	}
 	switch ev.Kind {
 	case tfo.KindRequest:
 		return ok && ev.CookieCleared == tfo.Yes && ev.CookieBefore.State == tfo.CookieNone && ev.CookieAfter.State == tfo.CookiePresent

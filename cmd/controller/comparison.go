@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -38,35 +39,35 @@ type labTarget struct {
 	Conditions []measure.Condition `json:"conditions"`
 	OK         bool                `json:"ok"`
 
-	path lab.Path
-	host string // the name that leads to addr
-	addr netip.Addr
+	truth []measure.Verdict
+	host  string // the name that leads to addr
+	addr  netip.Addr
 }
 
 // newComparison takes the first address of each family on every path.
-func newComparison(l *lab.Lab, family string) *comparison {
+func newComparison(l *lab.Lab, family string, plan measure.Plan) *comparison {
 	c := &comparison{}
 	for _, p := range l.Targets() {
 		for _, addr := range []netip.Addr{p.V4, p.V6} {
 			if !addr.IsValid() || addr.Is4() && family == "6" || addr.Is6() && family == "4" {
 				continue
 			}
-			c.add(p, addr)
+			c.add(p, addr, p.TruthFor(plan))
 		}
 	}
 	return c
 }
 
-func (c *comparison) add(p lab.Placed, addr netip.Addr) {
+func (c *comparison) add(p lab.Placed, addr netip.Addr, truth []measure.Verdict) {
 	t := labTarget{
 		Path: p.Name, Description: p.About, Taxonomy: append([]string{}, p.Taxonomy...), Note: p.Note,
-		Target: addr.String(), Port: p.Port, Family: 6, Truth: p.Truth[0].String(), AlsoTrue: []string{},
-		Conditions: []measure.Condition{}, path: p.Path, host: p.Host, addr: addr,
+		Target: addr.String(), Port: p.Port, Family: 6, Truth: truth[0].String(), AlsoTrue: []string{},
+		Conditions: []measure.Condition{}, truth: truth, host: p.Host, addr: addr,
 	}
 	if addr.Is4() {
 		t.Family = 4
 	}
-	for _, v := range p.Truth[1:] {
+	for _, v := range truth[1:] {
 		t.AlsoTrue = append(t.AlsoTrue, v.String())
 	}
 	c.rows = append(c.rows, t)
@@ -108,7 +109,7 @@ func (c *comparison) load(dir string) error {
 	for i := range c.rows {
 		t := &c.rows[i]
 		if m, ok := found[netip.AddrPortFrom(t.addr, t.Port)]; ok {
-			t.Verdict, t.OK = m.Verdict.String(), t.path.Is(m.Verdict)
+			t.Verdict, t.OK = m.Verdict.String(), slices.Contains(t.truth, m.Verdict)
 			t.Conditions = append(t.Conditions, m.Conditions...)
 		}
 	}
@@ -122,6 +123,22 @@ func (c *comparison) differing() (n int) {
 		}
 	}
 	return n
+}
+
+// count says how many verdicts are true, of those that were found.
+func (c *comparison) count() string {
+	measured := 0
+	for _, t := range c.rows {
+		if t.Verdict != "" {
+			measured++
+		}
+	}
+	missing := len(c.rows) - measured
+	s := fmt.Sprintf("%d of %d verdicts are true", measured-(c.differing()-missing), measured)
+	if missing > 0 {
+		s += fmt.Sprintf("; %d targets were not measured", missing)
+	}
+	return s
 }
 
 // writeJSON writes one line per target.
@@ -175,7 +192,7 @@ func (c *comparison) writeTable(w io.Writer, o report.Options) error {
 		columns = append(columns, table.ColumnConfig{Number: 4, Hidden: rest < leastProse, WidthMax: rest, WidthMaxEnforcer: text.WrapSoft})
 	}
 	t.SetColumnConfigs(columns)
-	_, err := fmt.Fprintf(w, "%s\n\n%s%d of %d verdicts are true\n", t.Render(), strings.Join(notes, ""), len(c.rows)-c.differing(), len(c.rows))
+	_, err := fmt.Fprintf(w, "%s\n\n%s%s\n", t.Render(), strings.Join(notes, ""), c.count())
 	return err
 }
 

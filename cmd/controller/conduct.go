@@ -24,9 +24,10 @@ import (
 
 // surveyRun is one survey, from what is asked for to where it stands.
 type surveyRun struct {
-	site  site
-	quiet bool
-	again string // the command that goes on with it, but for the directory
+	site   site
+	limits limits // what site was made from
+	quiet  bool
+	again  string // the command that goes on with it, but for the directory
 	// Scratch: the dataset is not kept.
 	scratch bool
 
@@ -102,8 +103,11 @@ func (a *app) begin(ctx context.Context, r *surveyRun) (l *local, err error) {
 			err = fail(exitInterrupted, errors.New("interrupted before the first target; nothing was kept"))
 		}
 	}()
-	if l, err = startLocal(ctx, r.dir, r.site, a.log); err != nil {
-		return nil, unwritable(r.dir, err)
+	if l, err = startLocal(ctx, r.dir, r.site, a.log); err == nil {
+		err = r.limits.remember(r.dir)
+	}
+	if err != nil {
+		return l, unwritable(r.dir, err)
 	}
 	list, err := uploadOrGiveUp(ctx, l.control, r)
 	if err != nil {
@@ -204,14 +208,20 @@ func (a *app) resume(ctx context.Context, r *surveyRun) (*local, error) {
 		return nil, fail(exitNoDataset, err, "give the directory of a survey that was interrupted: it holds survey.json")
 	}
 	if !hasState(r.dir) {
-		if s.State == dataset.StateRunning {
+		if s.State == dataset.StateRunning || s.State == dataset.StateInterrupted {
 			return nil, fail(exitNoDataset, fmt.Errorf("%s has lost what is needed to go on with its survey", r.dir),
 				"what was measured is there: controller report "+quote(r.dir), "start a new survey for the rest")
 		}
 		return nil, fail(exitUsage, fmt.Errorf("the survey in %s is %s: nothing is left to measure", r.dir, s.State), "controller report "+quote(r.dir))
 	}
 	l, err := startLocal(ctx, r.dir, r.site, a.log)
+	if err == nil {
+		err = r.limits.remember(r.dir)
+	}
 	if err != nil {
+		if l != nil {
+			l.close()
+		}
 		if errors.Is(err, store.ErrInUse) {
 			return nil, fail(exitCannotWrite, fmt.Errorf("another controller is at work in %s", r.dir), "wait for it to end")
 		}

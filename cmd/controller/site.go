@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"strings"
 
 	"tfofleet/internal/targets"
 	"tfofleet/internal/tfo"
@@ -20,30 +21,9 @@ type site struct {
 	resolver netip.AddrPort // zero: as /etc/resolv.conf has it
 }
 
-func (f *surveyFlags) site() (s site, err error) {
-	s.netns = tfo.NetNS(f.netns)
-	s.policy.Allow = targets.NewPrefixes(f.allow...)
-	if f.blocklist != "" {
-		if s.policy.Block, err = readBlocklist(f.blocklist); err != nil {
-			return s, err
-		}
-	}
-	if f.resolver != "" {
-		if s.resolver, err = parseResolver(f.resolver); err != nil {
-			return s, err
-		}
-	}
-	return s, nil
-}
-
-// readBlocklist takes no bad line: what it cannot read it could not protect.
-func readBlocklist(name string) (*targets.Prefixes, error) {
-	file, err := openFile(name, "check the path in --blocklist FILE")
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	list, err := targets.ParseBlocklist(file, name, nil)
+// parseBlocklist takes no bad line: what it cannot read it could not protect.
+func parseBlocklist(content, name string) (*targets.Prefixes, error) {
+	list, err := targets.ParseBlocklist(strings.NewReader(content), name, nil)
 	var bad *targets.LineError
 	if errors.As(err, &bad) {
 		return nil, fail(exitBadLine, err, "a blocklist has an address or a CIDR block per line; correct the line, nothing was measured")

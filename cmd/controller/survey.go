@@ -111,7 +111,17 @@ func (a *app) survey(cmd *cobra.Command, f *surveyFlags) error {
 	}
 	r := &surveyRun{quiet: f.quiet, out: f.out, dir: f.resume, again: a.resumeCommand(f)}
 	var err error
-	if r.site, err = f.site(); err != nil {
+	if r.limits, err = f.limits(); err != nil {
+		return err
+	}
+	if f.resume != "" {
+		began, err := recall(f.resume, f.lab)
+		if err != nil {
+			return err
+		}
+		r.limits = r.limits.join(began)
+	}
+	if r.site, err = r.limits.site(); err != nil {
 		return err
 	}
 	if f.resume == "" {
@@ -162,22 +172,12 @@ func (f *surveyFlags) check(cmd *cobra.Command) error {
 }
 
 // resumeCommand is the command that goes on with the survey, but for the
-// directory: the probe's own limits are not part of a survey, so they are given
-// again.
+// directory, where its limits are kept.
 func (a *app) resumeCommand(f *surveyFlags) string {
-	words := []string{a.program, "survey"}
 	if f.lab {
-		words = append(words, "--lab")
+		return a.program + " survey --lab"
 	}
-	for _, p := range f.allow {
-		words = append(words, "--allow", p.String())
-	}
-	for _, w := range [][2]string{{"--blocklist", f.blocklist}, {"--resolver", f.resolver}, {"--netns", f.netns}} {
-		if w[1] != "" {
-			words = append(words, w[0], quote(w[1]))
-		}
-	}
-	return strings.Join(words, " ")
+	return a.program + " survey"
 }
 
 // quote makes a word fit for a shell.

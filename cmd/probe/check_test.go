@@ -133,7 +133,7 @@ func TestCheckUnprivileged(t *testing.T) {
 		t.Errorf("%s, exit code %d", c.Fitness, code)
 	}
 	for id, want := range map[string]string{
-		"capability.cap_net_raw": "limit", "capability.cap_net_admin": "note", "capability.cap_sys_admin": "note", "delete_cookies": "limit",
+		"capability.cap_net_raw": "note", "capture": "limit", "capability.cap_net_admin": "note", "capability.cap_sys_admin": "note", "delete_cookies": "limit",
 		"firewall": "note", "key": "note", "cookie_cache": "ok", "self_test": "ok",
 	} {
 		if w, _ := c.item(t, id); w != want {

@@ -51,12 +51,7 @@ before and after, and then the verdict with its reasons.
 With CAP_NET_RAW it looks at the packets themselves, and says "seen" of them.`,
 		Example: `  probe connect www.example.com
   probe connect -s 192.0.2.1 -p 80 --plan thorough --pcap handshake.pcapng`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return fail(exitUsage, fmt.Errorf("one host at a time, got %d", len(args)))
-			}
-			return nil
-		},
+		Args: atMostOne,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.connect(cmd.Context(), f, args) },
 	}
 	fl := cmd.Flags()
@@ -117,7 +112,7 @@ func (f *connectFlags) measure(ctx context.Context, w io.Writer, target measure.
 		r.Submit(target, func(m measure.Measurement) { done <- m })
 		m := <-done
 		if m.Outcome != measure.OutcomeMeasured {
-			return all, errors.New("interrupted")
+			return all, fail(exitInterrupted, errors.New("interrupted"))
 		}
 		all = append(all, m)
 		if f.json {

@@ -15,16 +15,18 @@ import (
 	"tfofleet/internal/lab/labtest"
 )
 
-// connectTo runs probe connect against a path of the lab.
-func connectTo(t *testing.T, l *lab.Lab, path string, v6 bool, args ...string) (code int, stdout, stderr string) {
+// connectTo runs probe connect against the n-th host of a path of the lab. A
+// host of its own for every test: without privileges a cookie once granted
+// cannot be deleted.
+func connectTo(t *testing.T, l *lab.Lab, path string, n int, v6 bool, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	p, ok := l.Target(path)
 	if !ok {
 		t.Fatalf("no path %s", path)
 	}
-	addr := p.V4
+	addr := p.Addrs4(n)[n-1]
 	if v6 {
-		addr = p.V6
+		addr = p.Addrs6(n)[n-1]
 	}
 	var out, errs bytes.Buffer
 	args = append([]string{"probe", "connect", netip.AddrPortFrom(addr, p.Port).String(), "--netns", l.ClientNetNS()}, args...)
@@ -42,7 +44,7 @@ func TestConnectTells(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{"clean", nil, []string{"cookie request, no data (seen)", "TFO kind 34, cookie ", "bytes of SYN data acknowledged", "SYN_DATA yes", "cache entry deleted first", "verdict: supported", "because 2 of 2 attempts"}},
+		{"clean", nil, []string{"cookie request, no data (seen)", "TFO kind 34, cookie ", "bytes of SYN data acknowledged", "SYN_DATA yes", "verdict: supported", "because 2 of 2 attempts"}},
 		{"mirrored", nil, []string{"TFO kind 34, empty (seen)", "verdict: unsupported"}},
 		{"data-dropped", nil, []string{"sent again after a timeout", "without option and data (seen)", "client_fail 3 (SYN retransmitted)", "verdict: data_dropped"}},
 		{"data-icmp", nil, []string{"type 3 code 13 from", "verdict: reset"}},
@@ -50,9 +52,9 @@ func TestConnectTells(t *testing.T) {
 		{"cookieless", []string{"--no-cookie"}, []string{"verdict: supported", "tfo.cookieless.accepted"}},
 		{"clean", []string{"--repeat", "2"}, []string{"2 measurements: supported 2"}},
 	}
-	for _, tt := range tests {
+	for i, tt := range tests {
 		t.Run(tt.path+strings.Join(tt.args, ""), func(t *testing.T) {
-			code, stdout, stderr := connectTo(t, l, tt.path, false, tt.args...)
+			code, stdout, stderr := connectTo(t, l, tt.path, 1+i, false, tt.args...)
 			if code != 0 || stderr != "" {
 				t.Errorf("exit %d, stderr %q", code, stderr)
 			}
@@ -67,7 +69,7 @@ func TestConnectTells(t *testing.T) {
 
 func TestConnectJSON(t *testing.T) {
 	l := labtest.New(t, lab.Config{})
-	_, stdout, _ := connectTo(t, l, "clean", true, "--json", "--repeat", "2")
+	_, stdout, _ := connectTo(t, l, "clean", 1, true, "--json", "--repeat", "2")
 	dec := json.NewDecoder(strings.NewReader(stdout))
 	for range 2 {
 		var m struct {
@@ -78,7 +80,7 @@ func TestConnectJSON(t *testing.T) {
 		if err := dec.Decode(&m); err != nil {
 			t.Fatal(err)
 		}
-		if m.Verdict != "supported" || m.Family != 6 || len(m.Attempts) != 5 {
+		if m.Verdict != "supported" || m.Family != 6 || len(m.Attempts) < 4 { // 4 with the cookie of the time before
 			t.Errorf("%+v", m)
 		}
 	}
@@ -91,7 +93,7 @@ func TestConnectJSON(t *testing.T) {
 func TestConnectPCAP(t *testing.T) {
 	l := labtest.New(t, lab.Config{})
 	file := filepath.Join(t.TempDir(), "out.pcapng")
-	if code, _, stderr := connectTo(t, l, "clean", false, "--pcap", file); code != 0 {
+	if code, _, stderr := connectTo(t, l, "clean", 1, false, "--pcap", file); code != 0 {
 		t.Fatal(stderr)
 	}
 	f, err := os.Open(file)
@@ -120,7 +122,7 @@ func TestConnectPCAP(t *testing.T) {
 	if !bytes.Contains(b, []byte("verdict: supported; because")) {
 		t.Error("no verdict among the comments")
 	}
-	if code, _, stderr := connectTo(t, l, "clean", false, "--pcap", file); code == 0 || !strings.Contains(stderr, "hint: ") {
+	if code, _, stderr := connectTo(t, l, "clean", 2, false, "--pcap", file); code == 0 || !strings.Contains(stderr, "hint: ") {
 		t.Errorf("an existing file was taken: exit %d, %q", code, stderr)
 	}
 }

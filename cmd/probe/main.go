@@ -25,7 +25,7 @@ func main() {
 // run is the program. The first interrupt asks for an orderly end, the second
 // ends the process at once, as it would without us.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer release()
 	context.AfterFunc(ctx, release)
 
@@ -47,10 +47,12 @@ type app struct {
 type exitCode int
 
 const (
-	exitOK      exitCode = 0 // also: fit to be a vantage point
-	exitLimits  exitCode = 1 // fit with limits
-	exitUnfit   exitCode = 2
-	exitUsage   exitCode = 3 // a flag or an argument is wrong
+	exitOK          exitCode = 0 // also: fit to be a vantage point
+	exitLimits      exitCode = 1 // fit with limits
+	exitUnfit       exitCode = 2
+	exitUsage       exitCode = 3   // a flag or an argument is wrong
+	exitInterrupted exitCode = 130 // SIGINT, SIGTERM or SIGHUP, in the middle of probe connect
+
 	exitFailure exitCode = 4 // our own failure, or the kernel refused what was asked for
 )
 

@@ -123,13 +123,13 @@ func TestPolicy(t *testing.T) {
 	}{
 		{"8.8.8.8", ""},
 		{"10.1.2.3", ""},
-		{"10.2.2.3", CondRefusedSpecial},
-		{"127.0.0.1", CondRefusedSpecial},
-		{"169.254.169.254", CondRefusedSpecial},
-		{"::ffff:10.2.2.3", CondRefusedSpecial},
-		{"64:ff9b::a02:203", CondRefusedSpecial},
-		{"8.8.4.4", CondRefusedBlocklist},
-		{"::ffff:8.8.4.4", CondRefusedBlocklist},
+		{"10.2.2.3", measure.CondRefused(targets.ReasonSpecialPurpose)},
+		{"127.0.0.1", measure.CondRefused(targets.ReasonSpecialPurpose)},
+		{"169.254.169.254", measure.CondRefused(targets.ReasonSpecialPurpose)},
+		{"::ffff:10.2.2.3", measure.CondRefused(targets.ReasonSpecialPurpose)},
+		{"64:ff9b::a02:203", measure.CondRefused(targets.ReasonSpecialPurpose)},
+		{"8.8.4.4", measure.CondRefused(targets.ReasonBlocklist)},
+		{"::ffff:8.8.4.4", measure.CondRefused(targets.ReasonBlocklist)},
 	}
 	l := b.lease(spec())
 	for i, x := range ts {
@@ -246,19 +246,19 @@ func TestLookup(t *testing.T) {
 		{"both.test", four, "8.0.0.1", ""},
 		{"both.test", six, "2600::1", ""},
 		{"four.test", any, "8.0.0.2", ""},
-		{"four.test", six, "", CondNoAddress},
+		{"four.test", six, "", measure.CondNameNoAddress},
 		{"six.test", any, "2600::3", ""},
-		{"six.test", four, "", CondNoAddress},
-		{"empty.test", any, "", CondNotFound},
-		{"empty.test", six, "", CondNotFound},
-		{"missing.test", any, "", CondNotFound},
-		{"missing.test", four, "", CondNotFound},
-		{"broken.test", any, "", CondLookupFailed},
-		{"broken.test", six, "", CondLookupFailed},
-		{"silent.test", any, "", CondLookupTimeout},
+		{"six.test", four, "", measure.CondNameNoAddress},
+		{"empty.test", any, "", measure.CondNameNotFound},
+		{"empty.test", six, "", measure.CondNameNotFound},
+		{"missing.test", any, "", measure.CondNameNotFound},
+		{"missing.test", four, "", measure.CondNameNotFound},
+		{"broken.test", any, "", measure.CondNameFailed},
+		{"broken.test", six, "", measure.CondNameFailed},
+		{"silent.test", any, "", measure.CondNameTimeout},
 	} {
 		r := newResolver(s.dial)
-		if c.cond == CondLookupTimeout {
+		if c.cond == measure.CondNameTimeout {
 			r.patience = 100 * time.Millisecond
 		}
 		got, cond := r.lookup(context.Background(), c.name, c.family)
@@ -299,8 +299,8 @@ func TestNames(t *testing.T) {
 		cond    measure.Condition
 	}{
 		{"8.0.0.2", measure.OutcomeMeasured, measure.Supported, measure.CondWorks},
-		{"", measure.OutcomeMeasured, measure.Offline, CondNotFound},
-		{"10.0.0.1", measure.OutcomeRefused, measure.Inconclusive, CondRefusedSpecial},
+		{"", measure.OutcomeMeasured, measure.Offline, measure.CondNameNotFound},
+		{"10.0.0.1", measure.OutcomeRefused, measure.Inconclusive, measure.CondRefused(targets.ReasonSpecialPurpose)},
 		{"2600::3", measure.OutcomeMeasured, measure.Supported, measure.CondWorks},
 	} {
 		m := got[i]
@@ -321,7 +321,7 @@ func TestFamilyOfAddresses(t *testing.T) {
 	sp.Family = pb.Family_FAMILY_IPV6
 	b.give(b.lease(sp, measure.Target{Addr: addr("8.8.8.8"), Port: 1}, measure.Target{Addr: addr("2600::1"), Port: 1}))
 	got := b.all(2)
-	if !slices.Equal(got[0].Conditions, []measure.Condition{CondNoAddress}) || len(got[0].Attempts) != 0 || len(got[1].Attempts) == 0 {
+	if !slices.Equal(got[0].Conditions, []measure.Condition{measure.CondNameNoAddress}) || len(got[0].Attempts) != 0 || len(got[1].Attempts) == 0 {
 		t.Errorf("measured %+v", got)
 	}
 }
@@ -348,7 +348,7 @@ func TestSharedAddress(t *testing.T) {
 		if m.Outcome != measure.OutcomeMeasured || m.Verdict != measure.Supported || m.Addr != addr("8.0.0.1") || m.Started.IsZero() {
 			t.Errorf("measured %+v", m)
 		}
-		if slices.Contains(m.Conditions, CondShared) {
+		if slices.Contains(m.Conditions, measure.CondSharedAddress) {
 			copies++
 			if !slices.Contains(m.Conditions, measure.CondWorks) || !slices.IsSorted(m.Conditions) || m.Attempts != nil || m.Cookie != nil {
 				t.Errorf("a copy is %+v", m)
@@ -360,7 +360,7 @@ func TestSharedAddress(t *testing.T) {
 	if attempts != 1 || copies != 4 {
 		t.Errorf("%d measured and %d copies, want 1 and 4", attempts, copies)
 	}
-	if first[3].Attempts == nil || !slices.Contains(second[1].Conditions, CondShared) {
+	if first[3].Attempts == nil || !slices.Contains(second[1].Conditions, measure.CondSharedAddress) {
 		t.Errorf("port 80: %+v, then %+v", first[3], second[1])
 	}
 	if got := runner.Counts().Started; len(got) != 2 || got[netip.MustParseAddrPort("8.0.0.1:443")] != 1 {
@@ -453,7 +453,7 @@ func TestDrain(t *testing.T) {
 			t.Errorf("target %d: %v, want %v", i, m.Outcome, want)
 		}
 	}
-	if !slices.Contains(got[1].Conditions, CondRepeated) || slices.Contains(got[2].Conditions, CondRepeated) {
+	if !slices.Contains(got[1].Conditions, measure.CondVantageRepeated) || slices.Contains(got[2].Conditions, measure.CondVantageRepeated) {
 		t.Errorf("marked as repeated: %v, %v", got[1].Conditions, got[2].Conditions)
 	}
 	if _, err := b.accept(b.lease(sp, ts...)); err == nil {

@@ -7,15 +7,7 @@ import (
 	"time"
 
 	"tfofleet/internal/measure"
-	"tfofleet/internal/targets"
 	pb "tfofleet/proto/tfofleet/v1"
-)
-
-const (
-	// CondRefusedSpecial: the address is special-purpose and not allowed.
-	CondRefusedSpecial measure.Condition = "tfo.vantage.refused_" + targets.ReasonSpecialPurpose
-	// CondRefusedBlocklist: the address is on the probe's blocklist.
-	CondRefusedBlocklist measure.Condition = "tfo.vantage.refused_" + targets.ReasonBlocklist
 )
 
 // idleAfter is how long a runner is kept without work: the next lease of its
@@ -183,7 +175,7 @@ func (e *executor) end(w *work, m measure.Measurement) {
 func (e *executor) begin(w *work, t measure.Target) {
 	if t.Addr.IsValid() {
 		if !familyHas(e.family, t.Addr) {
-			e.end(w, unresolved(t, CondNoAddress, time.Now()))
+			e.end(w, unresolved(t, measure.CondNameNoAddress, time.Now()))
 			return
 		}
 		e.measure(w, t)

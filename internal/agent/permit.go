@@ -13,7 +13,7 @@ func (e *executor) permits(t measure.Target) (measure.Condition, bool) {
 	g := e.agent.cfg.Guard
 	if g == nil {
 		reason, ok := e.agent.cfg.Policy.Check(t.Addr)
-		return measure.Condition("tfo.vantage.refused_" + reason), ok
+		return measure.CondRefused(reason), ok
 	}
 	if t.Hostname != "" {
 		if reason, ok := g.CheckName(t.Hostname, time.Now()); !ok {

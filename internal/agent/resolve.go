@@ -12,15 +12,6 @@ import (
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
-// Conditions of a name that gave no address. The verdict is offline: nobody who
-// uses the name gets there.
-const (
-	CondNotFound      measure.Condition = "tfo.resolve.not_found"  // the name does not exist, or has no address at all
-	CondNoAddress     measure.Condition = "tfo.resolve.no_address" // none of the address family that was asked for
-	CondLookupTimeout measure.Condition = "tfo.resolve.timeout"    // no server answered
-	CondLookupFailed  measure.Condition = "tfo.resolve.failed"     // a server answered that it cannot tell
-)
-
 const (
 	// maxLookups names are resolved at a time: a socket each, and a load that
 	// a resolver of one's own bears.
@@ -54,7 +45,7 @@ func (r *resolver) lookup(ctx context.Context, name string, family pb.Family) (n
 		return r.only(ctx, name, "ip6", "ip4")
 	}
 	addr, cond := r.ask(ctx, name, "ip4")
-	if cond == CondNotFound {
+	if cond == measure.CondNameNotFound {
 		return r.ask(ctx, name, "ip6")
 	}
 	return addr, cond
@@ -64,9 +55,9 @@ func (r *resolver) lookup(ctx context.Context, name string, family pb.Family) (n
 // other.
 func (r *resolver) only(ctx context.Context, name, network, other string) (netip.Addr, measure.Condition) {
 	addr, cond := r.ask(ctx, name, network)
-	if cond == CondNotFound {
+	if cond == measure.CondNameNotFound {
 		if _, cond := r.ask(ctx, name, other); cond == "" {
-			return netip.Addr{}, CondNoAddress
+			return netip.Addr{}, measure.CondNameNoAddress
 		}
 	}
 	return addr, cond
@@ -84,11 +75,11 @@ func (r *resolver) ask(ctx context.Context, name, network string) (netip.Addr, m
 	case err == nil && len(addrs) > 0:
 		return addrs[0].Unmap(), ""
 	case err == nil:
-		return netip.Addr{}, CondNotFound
+		return netip.Addr{}, measure.CondNameNotFound
 	case errors.As(err, &failure) && failure.IsNotFound:
-		return netip.Addr{}, CondNotFound
+		return netip.Addr{}, measure.CondNameNotFound
 	case errors.As(err, &failure) && failure.IsTimeout, errors.Is(err, context.DeadlineExceeded):
-		return netip.Addr{}, CondLookupTimeout
+		return netip.Addr{}, measure.CondNameTimeout
 	}
-	return netip.Addr{}, CondLookupFailed
+	return netip.Addr{}, measure.CondNameFailed
 }

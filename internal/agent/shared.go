@@ -10,10 +10,6 @@ import (
 	"tfofleet/internal/measure"
 )
 
-// CondShared marks the copy of a verdict: the target's address and port were
-// measured already, under another name. The copy has no attempts and no cookie.
-const CondShared measure.Condition = "tfo.target.shared_address"
-
 // sharedEntries is how many addresses a generation remembers; there are two.
 // An entry takes about 40 bytes.
 const sharedEntries = 1 << 19
@@ -132,7 +128,7 @@ func (s *shared) kind(m measure.Measurement) (outcomeID, bool) {
 
 // copyFor is the measurement of a target whose address is known.
 func (k known) copyFor(t measure.Target) measure.Measurement {
-	c := append(slices.Clone(k.conditions), CondShared)
+	c := append(slices.Clone(k.conditions), measure.CondSharedAddress)
 	slices.Sort(c)
 	return measure.Measurement{Target: t, Outcome: measure.OutcomeMeasured, Verdict: k.verdict, Conditions: c, Started: time.Now().Round(0)}
 }

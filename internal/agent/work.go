@@ -11,10 +11,6 @@ import (
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
-// CondRepeated marks a measurement of a target that an earlier lease may have
-// started: the kernel and the path may remember it.
-const CondRepeated measure.Condition = "tfo.vantage.repeated"
-
 const (
 	// batchSize is enough for compression to pay: raw TCP_INFO of many
 	// connections is much alike.
@@ -114,7 +110,7 @@ func (w *work) done(m measure.Measurement) {
 		w.returned = append(w.returned, w.index(m.Item))
 	} else {
 		if w.again[w.index(m.Item)] && m.Outcome != measure.OutcomeRefused {
-			m.Conditions = append(slices.Clip(m.Conditions), CondRepeated)
+			m.Conditions = append(slices.Clip(m.Conditions), measure.CondVantageRepeated)
 			slices.Sort(m.Conditions)
 		}
 		w.ready = append(w.ready, m)

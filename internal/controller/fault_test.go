@@ -476,7 +476,7 @@ func TestProbeVanishes(t *testing.T) {
 	for item, rec := range contents(t, dir) {
 		switch {
 		case item == 0 && rec.Outcome == measure.OutcomeInterrupted && rec.Probe == "fra":
-		case item > 0 && rec.Probe == "sin" && slices.Contains(rec.Conditions, agent.CondRepeated): // it may have been begun after the heartbeat
+		case item > 0 && rec.Probe == "sin" && slices.Contains(rec.Conditions, measure.CondVantageRepeated): // it may have been begun after the heartbeat
 		default:
 			t.Errorf("item %d: %+v", item, rec)
 		}

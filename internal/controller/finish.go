@@ -15,9 +15,6 @@ import (
 	"tfofleet/internal/store"
 )
 
-// CondLate marks a result that came when its lease was over.
-const CondLate measure.Condition = "tfo.vantage.late"
-
 // noChunk asks finishChunks only whether a survey is over.
 const noChunk = math.MaxUint32
 
@@ -128,7 +125,7 @@ func (s *Server) gather(c store.Chunk, first uint64, batches []store.Batch) (fil
 		}
 		m := chosen[i].m
 		if b.Late {
-			m.Conditions = append(slices.Clip(m.Conditions), CondLate)
+			m.Conditions = append(slices.Clip(m.Conditions), measure.CondVantageLate)
 			slices.Sort(m.Conditions)
 		}
 		items[i] = lease.Result(lease.Outcome(m.Outcome), min(m.Verdict, lease.MaxVerdict))
@@ -233,6 +230,9 @@ func (s *Server) Settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		v.putting.Lock()
+		v.settled = true
+		v.putting.Unlock()
 		if err := s.putSurvey(ctx, v, rec); err != nil {
 			return err
 		}

@@ -173,7 +173,7 @@ func finishKilled(t *testing.T, dir string) {
 			continue
 		}
 		again++
-		if !slices.Contains(got[item].Conditions, agent.CondRepeated) {
+		if !slices.Contains(got[item].Conditions, measure.CondVantageRepeated) {
 			t.Errorf("item %d was started %d times, and does not say so", item, n)
 		}
 	}

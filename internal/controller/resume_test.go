@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"tfofleet/internal/agent"
 	"tfofleet/internal/agent/agenttest"
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/measure"
@@ -53,7 +52,7 @@ func TestInterruptAndResume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if doc.State != dataset.StateRunning || doc.Counts.Measured != n*9/10 || doc.Counts.Pending != n/10 {
+	if doc.State != dataset.StateInterrupted || doc.Counts.Measured != n*9/10 || doc.Counts.Pending != n/10 {
 		t.Errorf("survey.json says %v, %+v", doc.State, doc.Counts)
 	}
 	r.close()
@@ -68,7 +67,7 @@ func TestInterruptAndResume(t *testing.T) {
 	}
 	for item, rec := range after {
 		_, had := before[item]
-		if started := one.Counts().Started[key(rec.Target)] > 0; slices.Contains(rec.Conditions, agent.CondRepeated) != (started && !had) {
+		if started := one.Counts().Started[key(rec.Target)] > 0; slices.Contains(rec.Conditions, measure.CondVantageRepeated) != (started && !had) {
 			t.Errorf("item %d: started before %v, in the dataset before %v, conditions %v", item, started, had, rec.Conditions)
 		}
 	}

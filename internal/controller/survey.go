@@ -30,6 +30,7 @@ type survey struct {
 	probes  sync.Map      // names that survey.json has
 	// putting keeps an older survey.json from replacing a newer one.
 	putting sync.Mutex
+	settled bool // guarded by putting: the controller ends in good order
 }
 
 func (v *survey) close() {
@@ -186,6 +187,9 @@ func (s *Server) putSurvey(ctx context.Context, v *survey, rec store.Survey) err
 	doc, err := s.document(ctx, rec)
 	if err != nil {
 		return err
+	}
+	if v.settled && doc.State == dataset.StateRunning {
+		doc.State = dataset.StateInterrupted
 	}
 	return v.writer.PutSurvey(doc)
 }

@@ -19,10 +19,11 @@ const SchemaVersion = 1
 type State string
 
 const (
-	StateRunning   State = "running"
-	StateDone      State = "done"
-	StateCancelled State = "cancelled"
-	StateFailed    State = "failed"
+	StateRunning     State = "running"
+	StateInterrupted State = "interrupted" // ended in good order before it was complete; it can be resumed
+	StateDone        State = "done"
+	StateCancelled   State = "cancelled"
+	StateFailed      State = "failed"
 )
 
 // Survey is the content of survey.json. The JSON names are stable.

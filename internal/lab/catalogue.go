@@ -83,7 +83,7 @@ func healthy() []Path {
 			Rules: []Rule{{On: Forward, Do: SetKind(Kind34, Kind254)}, {On: Return, Do: SetKind(Kind254, Kind34)}},
 		},
 		{
-			Name: "big-data-dropped", About: "SYNs with more than 1000 bytes of data are lost", Taxonomy: []string{"M5"}, Truth: is(measure.Supported),
+			Name: "big-data-dropped", About: "SYNs with more than 1000 bytes of data are lost", Taxonomy: []string{"M5"}, Truth: is(measure.Supported), Thorough: is(measure.DataDropped),
 			Note: "the standard plan never sends so much in a SYN",
 			Port: 80, Servers: one(web),
 			Rules: []Rule{{On: Forward, If: SYN.And(DataOver(1000)), Do: Drop}},

@@ -19,7 +19,9 @@ type Path struct {
 	// Truth is what the standard plan must find. It has more than one word
 	// only where one end of the path cannot tell, and Note says why.
 	Truth []measure.Verdict
-	Note  string
+	// Thorough is what the thorough plan must find, where that sees more.
+	Thorough []measure.Verdict
+	Note     string
 
 	// At names the path's addresses: <at>.lab leads there. Paths with the same
 	// At share them, each on a port or in a family of its own. Empty means
@@ -45,8 +47,16 @@ const (
 
 const defaultHosts = 250
 
-// Is reports whether a verdict is true of the path.
+// Is reports whether a verdict is true of the path, under the standard plan.
 func (p *Path) Is(v measure.Verdict) bool { return slices.Contains(p.Truth, v) }
+
+// TruthFor is what a plan must find.
+func (p *Path) TruthFor(plan measure.Plan) []measure.Verdict {
+	if plan == measure.Thorough && p.Thorough != nil {
+		return p.Thorough
+	}
+	return p.Truth
+}
 
 // path is a [Path] in place.
 type path struct {

@@ -2,59 +2,8 @@ package measure
 
 import (
 	"slices"
-	"strings"
 
 	"tfofleet/internal/tfo"
-)
-
-// Conditions. A measurement carries every one that holds, sorted.
-const (
-	CondWorks     Condition = "tfo.connectivity.works"     // plain and Fast Open both reach the target
-	CondBroken    Condition = "tfo.connectivity.broken"    // plain does, Fast Open does not
-	CondOffline   Condition = "tfo.connectivity.offline"   // neither does
-	CondTransient Condition = "tfo.connectivity.transient" // plain failed at least once and Fast Open worked
-	CondLossy     Condition = "tfo.connectivity.lossy"     // plain handshakes lost segments too
-
-	CondCookieReceived     Condition = "tfo.cookie.received"
-	CondCookieNotReceived  Condition = "tfo.cookie.not_received"
-	CondCookieExperimental Condition = "tfo.cookie.experimental" // granted to option kind 254 only
-	CondCookieChanged      Condition = "tfo.cookie.changed"      // a later SYN-ACK brought another one
-	CondCookieOddLength    Condition = "tfo.cookie.odd_length"   // not 8 bytes
-
-	CondSynDataAcked    Condition = "tfo.syndata.acked"
-	CondSynDataNotAcked Condition = "tfo.syndata.not_acked"
-	CondSynDataPartial  Condition = "tfo.syndata.partial"
-	CondSynDataLost     Condition = "tfo.syndata.lost"   // the SYN with data timed out
-	CondSynDataFailed   Condition = "tfo.syndata.failed" // the connection with SYN data failed
-	CondSynDataNotTried Condition = "tfo.syndata.not_tried"
-
-	// CondSynDataLostAbove is followed by ".N": SYNs with more than N bytes of
-	// data are lost, one with N is acknowledged.
-	CondSynDataLostAbove   Condition = "tfo.syndata.lost_above"
-	CondCookielessAccepted Condition = "tfo.cookieless.accepted" // SYN data is taken without any cookie
-	CondCookielessRefused  Condition = "tfo.cookieless.refused"
-	CondForgedAccepted     Condition = "tfo.cookie.forged_accepted" // SYN data is taken with a wrong cookie: it is not checked
-	CondForgedRefused      Condition = "tfo.cookie.forged_refused"
-	CondControlReturned    Condition = "tfo.control.returned" // an option nobody knows came back: a cookie of this host proves nothing
-	CondControlPassed      Condition = "tfo.control.passed"
-	CondControlDropped     Condition = "tfo.control.dropped" // a SYN with an option nobody knows is never answered
-
-	CondOptionLost       Condition = "tfo.option.lost" // a SYN with a cookie request timed out
-	CondAfterBlackholed  Condition = "tfo.after.blackholed"
-	CondAfterReset       Condition = "tfo.after.reset"
-	CondAfterClosed      Condition = "tfo.after.closed" // closed without a byte, where plain attempts get a response
-	CondAnsweredRST      Condition = "tfo.reset.rst"
-	CondAnsweredICMP     Condition = "tfo.reset.icmp"
-	CondNoResponse       Condition = "tfo.response.none" // not even plain attempts are answered
-	CondOfflineRefused   Condition = "tfo.offline.refused"
-	CondOfflineTimeout   Condition = "tfo.offline.timeout"
-	CondOfflineUnreach   Condition = "tfo.offline.unreachable"
-	CondTriesDisagree    Condition = "tfo.tries.disagree"
-	CondVantageDisabled  Condition = "tfo.vantage.tfo_disabled" // net.ipv4.tcp_fastopen bit 0x1 is clear
-	CondVantagePaused    Condition = "tfo.vantage.tfo_paused"   // the kernel did not send the option: black-hole pause
-	CondVantageNoRoute   Condition = "tfo.vantage.no_route"
-	CondVantageStale     Condition = "tfo.vantage.stale_cookie" // a cookie was there that could not be deleted first
-	CondVantageUncleared Condition = "tfo.vantage.cookie_not_cleared"
 )
 
 // Classify names the verdict the attempts support, and every condition that
@@ -68,7 +17,7 @@ func Classify(plan Plan, attempts []tfo.Evidence) (Verdict, []Condition) {
 }
 
 func (t *tally) verdict() Verdict {
-	if t.plainOK == 0 && !(t.plan == Quick && t.plain == 0) {
+	if t.plainOK == 0 {
 		switch {
 		case t.established():
 			return Inconclusive // only Fast Open got through: no control to judge it by
@@ -213,7 +162,7 @@ func offlineCondition(ev *tfo.Evidence) Condition {
 func vantageCondition(ev *tfo.Evidence) Condition {
 	switch {
 	case ev.End == tfo.EndInterrupted:
-		return "tfo.vantage.interrupted"
+		return CondVantageInterrupted
 	case ev.End != tfo.EndLocal:
 		return CondVantagePaused
 	case ev.Errno == "EOPNOTSUPP":
@@ -221,7 +170,7 @@ func vantageCondition(ev *tfo.Evidence) Condition {
 	case noRoute(ev):
 		return CondVantageNoRoute
 	}
-	return Condition("tfo.vantage." + strings.ToLower(ev.Errno))
+	return CondVantageError(ev.Errno)
 }
 
 // lastCookie is the last cookie the target granted; nil when it granted none.

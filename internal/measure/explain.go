@@ -67,6 +67,10 @@ func (t *tally) reasons(v Verdict) []string {
 	}
 	switch v {
 	case Supported:
+		if t.plan == Cookieless {
+			say("%d of %d SYNs with data and without a cookie had all of it acknowledged, and were answered like plain ones", t.of[acked], tries)
+			break
+		}
 		say("%d of %d attempts with a cookie had all their SYN data acknowledged and were answered like plain ones", t.of[acked], tries)
 	case CookieOnly:
 		say("a cookie was granted, but %d of %d attempts had none of their SYN data acknowledged, and the cookie never changed", t.of[notAcked], tries)

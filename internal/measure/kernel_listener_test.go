@@ -151,7 +151,8 @@ func (f *farEnd) line(ev *tfo.Evidence, a *tfo.Arrival, all []*tfo.Arrival) stri
 		}
 	}
 	kind, cookie := a.SYN.Options.FastOpenKind, a.SYN.Options.FastOpen().Cookie
-	add(a.Peer.Port() != ev.Local.Port(), "another connection")
+	otherISN := ev.Wire != nil && a.SYN.Raw != nil && a.SYN.Seq != ev.Wire.Syn.Seq
+	add(otherISN || a.Peer.Port() != ev.Local.Port(), "another connection")
 	switch a.Claim {
 	case tfo.ClaimUnseen:
 		add(true, "no SYN kept")

@@ -22,8 +22,14 @@ func TestMain(m *testing.M) { os.Exit(labtest.Main(m)) }
 // measurements in the order of the targets.
 func survey(t *testing.T, l *lab.Lab, plan measure.Plan, targets []measure.Target) []measure.Measurement {
 	t.Helper()
+	return surveyWithin(t, l, plan, 3*time.Second, targets)
+}
+
+// surveyWithin is survey with a timeout for each handshake and response.
+func surveyWithin(t *testing.T, l *lab.Lab, plan measure.Plan, timeout time.Duration, targets []measure.Target) []measure.Measurement {
+	t.Helper()
 	r, err := measure.NewRunner(
-		measure.Settings{Plan: plan, Payload: measure.PayloadAuto, Timeout: 3 * time.Second},
+		measure.Settings{Plan: plan, Payload: measure.PayloadAuto, Timeout: timeout},
 		tfo.Config{Concurrency: len(targets), NetNS: tfo.NetNS(l.ClientNetNS())})
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ const maxAttempts = 48
 //
 // The ladder of Standard is plain, request (kind 34), data, data, plain; or
 // plain, request (34), request (254), request (34), plain where no cookie
-// comes. Whatever looks like a fault is tried again, with a plain attempt after
+// comes; Quick leaves out the closing plain attempt there. Whatever looks like a fault is tried again, with a plain attempt after
 // every try as its control, until it is proved or contradicted.
 func Next(plan Plan, attempts []tfo.Evidence) (Step, bool) {
 	t := tallyOf(plan, attempts)
@@ -34,14 +34,11 @@ func Next(plan Plan, attempts []tfo.Evidence) (Step, bool) {
 	if len(attempts) >= maxAttempts || t.spoilt() {
 		return Step{}, false
 	}
-	if plan == Quick && t.plain == 0 && t.tfo == t.of[noCookie] {
-		if t.of[noCookie] >= 3 {
-			return Step{}, false
-		}
-		return t.fastOpen(), true
-	}
 	if t.plain == 0 {
 		return plain, true
+	}
+	if plan == Quick && t.tfo == 3 && t.of[noCookie] == 3 {
+		return Step{}, false // the answer of most targets: no need to close
 	}
 	if t.plainOK == 0 {
 		return t.opening()

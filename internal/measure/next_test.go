@@ -168,12 +168,12 @@ func TestLadder(t *testing.T) {
 	}{
 		{"healthy", Standard, healthy, "prddp", Supported},
 		{"unsupported", Standard, noSupport, "prrrp", Unsupported},
-		{"unsupported, cheaply", Quick, noSupport, "rrr", Unsupported},
-		{"quick falls through to standard", Quick, healthy, "rpddp", Supported},
-		{"quick on a dead address", Quick, nothing, "rp", Offline},
+		{"unsupported, cheaply", Quick, noSupport, "prrr", Unsupported},
+		{"quick falls through to standard", Quick, healthy, "prddp", Supported},
+		{"quick on a dead address", Quick, nothing, "pr", Offline},
 		{"dead address", Standard, nothing, "pr", Offline},
 		{"closed port", Standard, closedPort, "ppr", Offline},
-		{"closed port, cheaply", Quick, closedPort, "rpp", Offline},
+		{"closed port, cheaply", Quick, closedPort, "ppr", Offline},
 		{"thorough asks for more", Thorough, healthy, "prdddddssssc fu p", Supported},
 		{"cookieless, refused", Cookieless, healthy, "pcccp", Unsupported},
 		{"cookieless, accepted", Cookieless, always(with(allGood, func(ev *tfo.Evidence) {

@@ -6,24 +6,6 @@ import (
 	"tfofleet/internal/tfo"
 )
 
-// Conditions that only a look at the wire gives. They add to a measurement; no
-// verdict depends on them.
-const (
-	CondCookieMirrored    Condition = "tfo.cookie.mirrored"    // a SYN-ACK carried an empty TFO option
-	CondCookieReturned    Condition = "tfo.cookie.returned"    // a SYN-ACK carried the cookie of the SYN it answers
-	CondCookieUnusable    Condition = "tfo.cookie.unusable"    // of a length the kernel does not take: odd, below 4 or above 16
-	CondCookieUnsolicited Condition = "tfo.cookie.unsolicited" // a SYN-ACK carried a TFO option, its SYN did not
-	CondCookieBothKinds   Condition = "tfo.cookie.both_kinds"  // a SYN-ACK carried options of kind 34 and 254
-	CondCookieRepeated    Condition = "tfo.cookie.repeated"    // a SYN-ACK carried one kind of option more than once
-	CondOptionMalformed   Condition = "tfo.option.malformed"   // the options of a SYN-ACK end in one that cannot be
-	CondSynDataOverAcked  Condition = "tfo.syndata.over_acked" // a SYN-ACK acknowledged more than was sent
-	CondSynAckData        Condition = "tfo.synack.data"        // a SYN-ACK carried data
-	CondResetOtherTTL     Condition = "tfo.reset.other_ttl"    // the RST had another TTL than the target's SYN-ACKs: a sign that somebody else sent it
-
-	CondVantageUnseen     Condition = "tfo.vantage.syn_not_seen"       // a SYN did not leave as it was made: a local firewall or address translation
-	CondVantageIncomplete Condition = "tfo.vantage.capture_incomplete" // packets were lost before they could be looked at
-)
-
 // onWire adds what the wire showed.
 func onWire(add func(Condition, bool), attempts []tfo.Evidence) {
 	for i := range attempts {

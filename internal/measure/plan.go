@@ -7,7 +7,7 @@ import "fmt"
 type Plan uint8
 
 const (
-	Quick    Plan = 1 // only what is needed to say unsupported, else Standard
+	Quick    Plan = 1 // Standard without the closing control where a target offers nothing
 	Standard Plan = 2
 	Thorough Plan = 3
 	// Cookieless puts data into the SYN without any cookie or option, as

@@ -72,6 +72,8 @@ func (ns *notes) unfinished(s *Summary) {
 		return
 	case dataset.StateRunning:
 		what = "still runs or was killed"
+	case dataset.StateInterrupted:
+		what = "was interrupted"
 	case dataset.StateCancelled:
 		what = "was cancelled"
 	default:

@@ -14,6 +14,10 @@
 // chunk is finished, then dropped. The store does not know what a measurement
 // looks like, and counts by what the event says.
 //
-// [OpenSQLite] needs nothing installed. storetest has the suite that every
-// Store passes.
+// [OpenSQLite] needs nothing installed and is for one controller;
+// [OpenPostgres] is for several that share a fleet. storetest has the suite that
+// both pass. Either keeps the records of package identity in the same database.
+//
+// The schema is made and brought up to date by the numbered scripts under
+// migrations.
 package store

@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"path/filepath"
-	"sync/atomic"
 	"testing"
 
 	"tfofleet/internal/identity"
@@ -30,36 +29,18 @@ func TestSQLiteIdentity(t *testing.T) {
 	})
 }
 
-// TestPostgresIdentity: with two controllers, who take turns.
+// TestPostgresIdentity: with two controllers.
 func TestPostgresIdentity(t *testing.T) {
 	identitytest.RunStoreTests(t, func(t testing.TB) identitytest.Opener {
 		url := pgtest.New(t)
-		var last [2]*store.Postgres
-		t.Cleanup(func() { last[0].Close(); last[1].Close() })
+		var last *turns
+		t.Cleanup(func() { last.Close() })
 		return func() identity.Store {
-			var s turns
-			for i := range last {
-				if last[i] != nil {
-					last[i].Close()
-				}
-				last[i] = openPostgres(t, url, store.Options{})
-				s.stores[i] = last[i].Identity()
+			if last != nil {
+				last.Close()
 			}
-			return &s
+			last = openTwo(t, url, store.Options{})
+			return identityTurns{last}
 		}
 	})
-}
-
-// turns is two controllers' stores, one call to this one, one to that.
-type turns struct {
-	stores [2]identity.Store
-	n      atomic.Uint64
-}
-
-func (s *turns) View(ctx context.Context, do func(identity.Reader) error) error {
-	return s.stores[s.n.Add(1)%2].View(ctx, do)
-}
-
-func (s *turns) Update(ctx context.Context, do func(identity.Tx) error) error {
-	return s.stores[s.n.Add(1)%2].Update(ctx, do)
 }

@@ -22,9 +22,10 @@ import (
 //
 // Every deadline is by the database's clock. Those of the controllers differ.
 type Postgres struct {
-	opts   Options
-	pool   *pgxpool.Pool
-	repeat sync.Map // survey -> bool; it never changes
+	opts     Options
+	pool     *pgxpool.Pool
+	patience time.Duration // of one call with all its repetitions
+	repeat   sync.Map      // survey -> bool; it never changes
 
 	applies *group[*applying]
 	claims  *group[*claiming]
@@ -42,9 +43,9 @@ const (
 	// minConns is what the groups, the calls of their own and identity need to
 	// not wait for each other.
 	minConns = 10
-	// patience bounds one call with all its repetitions. Only a database that
-	// does not answer takes that long.
-	patience = 30 * time.Second
+	// defaultPatience is for a database that does not answer: no other call takes
+	// that long.
+	defaultPatience = 30 * time.Second
 )
 
 // OpenPostgres opens the store in the database at the URL, and makes its tables
@@ -65,7 +66,7 @@ func openPostgres(ctx context.Context, cfg *pgxpool.Config, opts Options) (*Post
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	p := &Postgres{opts: opts, pool: pool, enrolling: make(chan struct{}, 1)}
+	p := &Postgres{opts: opts, pool: pool, patience: defaultPatience, enrolling: make(chan struct{}, 1)}
 	if err := p.prepare(ctx); err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("store %s: %w", cfg.ConnConfig.Database, postgresError(err))

@@ -45,11 +45,11 @@ const maxTries = 8
 // After a commit whose answer was lost, do is run again as well: a call that
 // was stored finds that, and changes nothing.
 func (p *Postgres) transact(ctx context.Context, begin string, do func(ctx context.Context, q pgConn) error) error {
-	patient, cancel := context.WithTimeout(ctx, patience)
+	patient, cancel := context.WithTimeout(ctx, p.patience)
 	defer cancel()
 	err := p.tries(patient, begin, do)
 	if err != nil && patient.Err() != nil && ctx.Err() == nil {
-		return fmt.Errorf("the database did not answer for %v: %v", patience, err) // the deadline is not the caller's
+		return fmt.Errorf("the database did not answer for %v: %v", p.patience, err) // the deadline is not the caller's
 	}
 	return postgresError(err)
 }

@@ -55,22 +55,6 @@ func TestSecondControllerIsKeptOut(t *testing.T) {
 	}
 }
 
-func TestNewerSchemaIsLeftAlone(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "state.db")
-	s := open(t, path)
-	version := fmt.Sprintf("PRAGMA user_version = %d", len(sqliteScripts)+1)
-	if err := s.call(context.Background(), func(t *tx) error { t.exec(version); return nil }); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if s, err := OpenSQLite(context.Background(), path, Options{}); err == nil {
-		s.Close()
-		t.Error("opened what a newer version made")
-	}
-}
-
 // TestDiskFull: a batch that does not fit is refused whole; calls that may share
 // its transaction and fit are not; and with room again all goes on.
 func TestDiskFull(t *testing.T) {

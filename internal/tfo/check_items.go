@@ -14,7 +14,7 @@ func assessMachine(m Machine, test SelfTest) []CheckItem {
 	}
 	items = append(items, itemsCapabilities(&m)...)
 	return append(items,
-		itemClear(&m), itemCache(&m), itemMetricsSave(&m), itemTimestamps(&m), itemMPTCP(&m), itemSyncookies(&m), itemSomaxconn(&m),
+		itemCapture(&m), itemClear(&m), itemCache(&m), itemMetricsSave(&m), itemTimestamps(&m), itemMPTCP(&m), itemSyncookies(&m), itemSomaxconn(&m),
 		itemFirewall(&m), itemProxy(&m), itemWayOut(&m), itemClock(&m))
 }
 
@@ -149,9 +149,8 @@ func itemsCapabilities(m *Machine) []CheckItem {
 			items = append(items, CheckItem{ID: "capability." + strings.ToLower(name), Name: "capabilities", Weight: w, Value: name + " missing", Cost: cost, Hint: hint})
 		}
 	}
-	const grant = "run as root, or once: setcap cap_net_admin,cap_net_raw+ep \"$(command -v probe)\""
-	add("CAP_NET_RAW", WeightLimit, "no evidence from the wire: mirrored options, odd cookies and rewritten numbers stay unseen; no forged cookies", grant)
-	add("CAP_NET_ADMIN", WeightNote, "sysctls cannot be set from here; what it costs for cookies is said below", grant)
+	add("CAP_NET_RAW", WeightNote, "no forged cookies, no unknown options; what it costs on the wire is said below", grantHint)
+	add("CAP_NET_ADMIN", WeightNote, "sysctls cannot be set from here; what it costs for cookies is said below", grantHint)
 	add("CAP_SYS_ADMIN", WeightNote, "no network namespaces: the lab needs a user namespace", "")
 	if m.LowestPort == NotKnown || m.LowestPort > 1 {
 		add("CAP_NET_BIND_SERVICE", WeightNote, fmt.Sprintf("no listener below port %d", max(m.LowestPort, 1024)), "")
@@ -164,6 +163,18 @@ func itemsCapabilities(m *Machine) []CheckItem {
 		items = append(items, CheckItem{ID: "capabilities", Name: "capabilities", Weight: WeightOK, Value: "all that are needed"})
 	}
 	return items
+}
+
+const grantHint = "run as root, or once: setcap cap_net_admin,cap_net_raw+ep \"$(command -v probe)\""
+
+func itemCapture(m *Machine) CheckItem {
+	i := CheckItem{ID: "capture", Name: "capture packets", Weight: WeightOK, Value: "yes"}
+	if m.CanCapture != Yes {
+		i.Weight, i.Value = WeightLimit, "no"
+		i.Cost = "no evidence from the wire: mirrored options, odd cookies and rewritten numbers stay unseen"
+		i.Hint = grantHint
+	}
+	return i
 }
 
 func itemClear(m *Machine) CheckItem {

@@ -37,6 +37,7 @@ type Machine struct {
 	UserNamespace bool     `json:"user_namespace"` // not the initial one
 	Missing       []string `json:"capabilities_missing"`
 	CanClear      Tri      `json:"can_delete_cookies"`
+	CanCapture    Tri      `json:"can_capture"`
 
 	Cache    CookieCache `json:"cookie_cache"`
 	Firewall Firewall    `json:"firewall"`
@@ -87,6 +88,7 @@ func ReadMachine(ns NetNS) (Machine, error) {
 		m.Somaxconn = sysctlAt("core/somaxconn")
 		m.LowestPort = sysctl("ip_unprivileged_port_start")
 		m.CanClear = canClear()
+		m.CanCapture = canCapture()
 		m.Cache = readCookieCache()
 		m.Firewall = readFirewall()
 		m.WayOut = readWayOut()
@@ -160,6 +162,17 @@ func missingCapabilities() []string {
 		}
 	}
 	return missing
+}
+
+// canCapture opens a packet socket, which sees nothing: it is bound to no
+// protocol. A capability held in a user namespace may not be enough for it.
+func canCapture() Tri {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return No
+	}
+	unix.Close(fd)
+	return Yes
 }
 
 // Clock is what the kernel knows of the time.

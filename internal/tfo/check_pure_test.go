@@ -3,6 +3,7 @@ package tfo
 import (
 	"encoding/json"
 	"math"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ func fitMachine() Machine {
 	}
 	return Machine{
 		Kernel: "6.18.1", Arch: "amd64", FastOpen: 3, KeySet: Yes, BlackholeTimeoutS: 0, MPTCP: 1, Timestamps: 1, Syncookies: 1, LinearSYNs: 4,
-		Somaxconn: 4096, LowestPort: 1024, Missing: []string{}, CanClear: Yes, Cache: CookieCache{Slots: 16384, SlotsFrom: "memory size", Entries: 10, Cookies: 3},
+		Somaxconn: 4096, LowestPort: 1024, Missing: []string{}, CanClear: Yes, CanCapture: Yes, Cache: CookieCache{Slots: 16384, SlotsFrom: "memory size", Entries: 10, Cookies: 3},
 		Firewall: Firewall{Read: Yes}, WayOut: WayOut{Interface: "eth0", MTU: 1500}, Clock: Clock{Synchronised: Yes, MaxErrorUS: 20_000}, Options: yes, InfoLen: 280,
 	}
 }
@@ -30,6 +31,46 @@ func passedTest() SelfTest {
 		Family: "IPv4", RequestSeen: true, RequestKind: OptionKindTFO, Cookie: "0102030405060708", CookieJudged: true, CookieValid: true,
 		SynBytes: 18, SynAcked: 18, SynTaken: 18, Answered: true, ClientFail: 1, ChildBit: true, InfoBytes: 280,
 	}}}
+}
+
+// What both ends of a self-test showed, one thing wrong at a time.
+func TestReadFamilyTest(t *testing.T) {
+	local := netip.MustParseAddrPort("127.0.0.1:1000")
+	cookie := Cookie{State: CookiePresent, Bytes: []byte("12345678")}
+	for _, tt := range []struct {
+		change func(request, data *Evidence, asked, given *Arrival)
+		want   string
+	}{
+		{func(_, _ *Evidence, _, _ *Arrival) {}, ""},
+		{func(r, _ *Evidence, _, _ *Arrival) { r.End, r.Errno = EndTimeout, "ETIMEDOUT" }, "no connection: timeout ETIMEDOUT"},
+		{func(r, _ *Evidence, _, _ *Arrival) { r.CookieAfter = Cookie{} }, "the cookie cache cannot be read"},
+		{func(r, _ *Evidence, _, _ *Arrival) { r.CookieAfter.State = CookieNone }, "a cookie was asked for and not granted"},
+		{func(r, _ *Evidence, a, _ *Arrival) { r.CookieAfter.State, a.Claim = CookieNone, ClaimNone }, "the SYN asked for no cookie"},
+		{func(_, d *Evidence, _, _ *Arrival) { d.SynBytes, d.SynAcked = 0, 0 }, "the SYN carried no data although a cookie was cached"},
+		{func(_, d *Evidence, _, _ *Arrival) { d.SynAcked = 7 }, "7 of 18 bytes of SYN data were acknowledged"},
+		{func(_, d *Evidence, _, _ *Arrival) { d.SynAcked = NotKnown }, "0 of 18 bytes of SYN data were acknowledged"},
+		{func(_, _ *Evidence, _, a *Arrival) { a.SynTaken = 7 }, "the listener was given 7 of 18 bytes of SYN data"},
+		{func(_, _ *Evidence, _, a *Arrival) { a.Claim = ClaimStale }, "the kernel's cookie is not the one computed from its key"},
+		{func(_, _ *Evidence, _, a *Arrival) { a.Claim = ClaimUnjudged }, ""},
+		{func(_, d *Evidence, _, _ *Arrival) { d.End = EndSilent }, "no answer: silent "},
+		{func(_, d *Evidence, _, _ *Arrival) { d.Local = netip.AddrPort{} }, "the listener was given 0 of 18 bytes of SYN data"},
+	} {
+		request := &Evidence{End: EndResponse, Local: local, CookieAfter: cookie}
+		data := &Evidence{End: EndResponse, Local: netip.AddrPortFrom(local.Addr(), 1001), SynBytes: 18, SynAcked: 18}
+		asked, given := &Arrival{Peer: local, Claim: ClaimRequest}, &Arrival{Peer: data.Local, Claim: ClaimValid, SynTaken: 18}
+		tt.change(request, data, asked, given)
+		arrivals := make(chan *Arrival, 2)
+		arrivals <- asked
+		arrivals <- given
+		close(arrivals)
+		got := ""
+		if err := new(FamilyTest).read([]*Evidence{request, data}, arrivals); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
 }
 
 // Each fact by itself: what it weighs, what is said, and what to do about it.
@@ -62,13 +103,14 @@ func TestAssess(t *testing.T) {
 		{"no blackhole pause", func(m *Machine, _ *SelfTest) { m.BlackholeTimeoutS = NotKnown }, "blackhole", WeightNote, "this kernel has none", "", Fit},
 		{"no key", func(m *Machine, _ *SelfTest) { m.KeySet = No }, "key", WeightNote, "not set", "--key-file", Fit},
 		{"key not readable", func(m *Machine, _ *SelfTest) { m.KeySet = NotTried }, "key", WeightNote, "not known", "", Fit},
-		{"no CAP_NET_RAW", func(m *Machine, _ *SelfTest) { m.Missing = []string{"CAP_NET_RAW"} }, "capability.cap_net_raw", WeightLimit, "CAP_NET_RAW missing", "setcap", FitWithLimits},
+		{"no CAP_NET_RAW", func(m *Machine, _ *SelfTest) { m.Missing = []string{"CAP_NET_RAW"} }, "capability.cap_net_raw", WeightNote, "CAP_NET_RAW missing", "setcap", Fit},
 		{"no CAP_NET_ADMIN", func(m *Machine, _ *SelfTest) { m.Missing = []string{"CAP_NET_ADMIN"} }, "capability.cap_net_admin", WeightNote, "CAP_NET_ADMIN missing", "setcap", Fit},
 		{"no CAP_SYS_ADMIN", func(m *Machine, _ *SelfTest) { m.Missing = []string{"CAP_SYS_ADMIN"} }, "capability.cap_sys_admin", WeightNote, "CAP_SYS_ADMIN missing", "", Fit},
 		{"no low ports", func(m *Machine, _ *SelfTest) { m.Missing = []string{"CAP_NET_BIND_SERVICE"} }, "capability.cap_net_bind_service", WeightNote, "missing", "", Fit},
 		{"all ports are free", func(m *Machine, _ *SelfTest) { m.Missing, m.LowestPort = []string{"CAP_NET_BIND_SERVICE"}, 0 }, "capabilities", WeightOK, "all that are needed", "", Fit},
 		{"capabilities not known", func(m *Machine, _ *SelfTest) { m.Missing = nil }, "capabilities", WeightNote, "not known", "", Fit},
 		{"a user namespace", func(m *Machine, _ *SelfTest) { m.UserNamespace = true }, "user_namespace", WeightNote, "not the initial one", "", Fit},
+		{"no capture", func(m *Machine, _ *SelfTest) { m.CanCapture = No }, "capture", WeightLimit, "no", "setcap", FitWithLimits},
 		{"cookies stay", func(m *Machine, _ *SelfTest) { m.CanClear = No }, "delete_cookies", WeightLimit, "no", "CAP_NET_ADMIN", FitWithLimits},
 		{"cache does not answer", func(m *Machine, _ *SelfTest) { m.CanClear = NotTried }, "delete_cookies", WeightLimit, "not known", "", FitWithLimits},
 		{"cache not readable", func(m *Machine, _ *SelfTest) { m.Cache.Entries = NotKnown }, "cookie_cache", WeightUnfit, "cannot be read", "", Unfit},
@@ -110,7 +152,8 @@ func TestAssess(t *testing.T) {
 // IDs are part of the JSON: two of a kind would be one too many.
 func TestCheckIDs(t *testing.T) {
 	m := fitMachine()
-	m.Missing, m.UserNamespace = []string{"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN", "CAP_NET_BIND_SERVICE"}, true
+	m.UserNamespace, m.CanCapture = true, No
+	m.Missing = []string{"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN", "CAP_NET_BIND_SERVICE"}
 	c := assess(m, passedTest())
 	seen := map[string]bool{}
 	for _, i := range c.Items {

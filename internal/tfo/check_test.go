@@ -59,7 +59,7 @@ func TestSelfTestFails(t *testing.T) {
 	for i, tt := range []struct{ bits, want string }{
 		{"3", ""},
 		{"1", "a cookie was asked for and not granted"},
-		{"2", "no connection: local ENOTSUP"},
+		{"2", "no connection: local EOPNOTSUPP"},
 		{"7", "the SYN asked for no cookie"},
 		{"0x203", "a cookie was asked for and not granted"},
 	} {
@@ -106,13 +106,16 @@ func TestReadMachine(t *testing.T) {
 	for i := range byte(3) {
 		attempt(t, ns, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1 + i}), l.Addr().Port()), tryRequest("hello"))
 	}
+	setSysctl(t, ns, "net/ipv4/tcp_fastopen", "1") // this one is given no cookie
+	attempt(t, ns, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), l.Addr().Port()), tryRequest("hello"))
+	setSysctl(t, ns, "net/ipv4/tcp_fastopen", "0x403")
 	newRawPeer(t, ns)
 	route(t, ns)
 	if m, err = tfo.ReadMachine(ns); err != nil {
 		t.Fatal(err)
 	}
-	if m.KeySet != tfo.Yes || m.Cache.Entries != 3 || m.Cache.Cookies != 3 {
-		t.Errorf("after 3 cookies: key set %v, cache %+v", m.KeySet, m.Cache)
+	if m.KeySet != tfo.Yes || m.Cache.Entries != 4 || m.Cache.Cookies != 3 {
+		t.Errorf("after 4 requests and 3 cookies: key set %v, cache %+v", m.KeySet, m.Cache)
 	}
 	if want := (tfo.WayOut{Interface: hostLink, MTU: 1500}); m.WayOut != want {
 		t.Errorf("way out %+v, want %+v", m.WayOut, want)

@@ -399,7 +399,9 @@ func (s *shard) look(f *flow) {
 	ev := f.ev
 	ev.Wire, ev.WireAbsent = s.capture.settle(f.observed, ev.End)
 	f.observed = nil
-	if ev.Wire != nil {
+	// Where the first SYN never left (no neighbour yet, say), what was seen is a
+	// retransmission, and those are bare.
+	if ev.Wire != nil && (ev.Wire.Syns > ev.SynRetransmits || ev.Wire.Syn.OptionKind != 0) {
 		ev.OptionKind = ev.Wire.Syn.OptionKind
 		if ev.End == EndSynAck {
 			ev.SynAcked = min(ev.Wire.Acked, ev.SynBytes)

@@ -2,7 +2,6 @@ package tfo
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"runtime"
@@ -76,15 +75,3 @@ func canClear() Tri {
 	}
 	return NotTried
 }
-
-// kernelTellsFail is whether this kernel has tcpi_fastopen_client_fail
-// (480274787d7e, Linux 5.5).
-var kernelTellsFail = func() bool {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return false
-	}
-	var major, minor int
-	fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
-	return major > 5 || major == 5 && minor >= 5
-}()

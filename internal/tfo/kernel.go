@@ -33,6 +33,8 @@ func (v kernelVersion) atLeast(major, minor int) bool {
 }
 
 var (
+	// kernelTellsFail: tcpi_fastopen_client_fail (480274787d7e).
+	kernelTellsFail = kernelRelease.atLeast(5, 5)
 	// kernelTellsChild: TCPI_OPT_TFO_CHILD (2b13042d3636).
 	kernelTellsChild = kernelRelease.atLeast(6, 16)
 	// kernelCookiesAreSipHash: c681edae33e8.

@@ -1,7 +1,9 @@
 package tfo
 
 import (
+	"encoding/binary"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -195,4 +197,17 @@ func (l *listenLoop) pause(on bool) {
 	}
 	// It cannot fail: both descriptors are ours and the entry exists.
 	_ = unix.EpollCtl(l.epfd, unix.EPOLL_CTL_MOD, l.lfd, &ev)
+}
+
+// waker interrupts an epoll_wait.
+type waker struct {
+	fd      int
+	stopped atomic.Bool
+}
+
+func (w *waker) stop() {
+	w.stopped.Store(true)
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	unix.Write(w.fd, one[:])
 }

@@ -59,7 +59,9 @@ func TestFullQueueFallsBack(t *testing.T) {
 		peer.expect(p, "response", func(s segment) bool { return s.payload != "" })
 	}
 	l.wait(t, "alarm that the queue is nearly full", func() bool {
-		return len(l.alarms) == 1 && l.alarms[0].Kind == tfo.AlarmQueueNear && l.alarms[0].InUse == 3 && l.alarms[0].Queue == queue
+		return slices.ContainsFunc(l.alarms, func(a tfo.Alarm) bool {
+			return a.Kind == tfo.AlarmQueueNear && a.InUse == 3 && a.Queue == queue
+		})
 	})
 
 	// A client with a cookie: its data is not acknowledged, yet it is served.
@@ -137,7 +139,7 @@ func TestResetChildrenKeepTheirPlace(t *testing.T) {
 		}
 	}
 	l.wait(t, "alarm that the queue is nearly full", func() bool {
-		return len(l.alarms) > 0 && l.alarms[0].Kind == tfo.AlarmQueueNear
+		return slices.ContainsFunc(l.alarms, func(a tfo.Alarm) bool { return a.Kind == tfo.AlarmQueueNear })
 	})
 	if ev := attempt(t, ns, loopback(l), tryRequest("hello"))[0]; ev.CookieAfter.State != tfo.CookieNone {
 		t.Error("a cookie from a queue that is full")

@@ -263,15 +263,20 @@ func TestListenFollowsTheKeyOfItsNamespace(t *testing.T) {
 	ns := newNetNS(t)
 	l := hear(t, tfo.ListenConfig{Addr: anyPort, NetNS: ns})
 	to := hosts(l)["IPv4"]
-	next := tfo.Key{7, 8, 9}
+	next, last := tfo.Key{7, 8, 9}, tfo.Key{10, 11, 12}
 	attempt(t, ns, to, tryRequest("hello"), tryData("hello"))
 	setSysctl(t, ns, "net/ipv4/tcp_fastopen_key", next.String())
 	ev := attempt(t, ns, to, tryData("hello"), tryData("hello"))
+	// This time the first cookie to come is one of the new key.
+	setSysctl(t, ns, "net/ipv4/tcp_fastopen_key", last.String()+","+next.String())
+	attempt(t, ns, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), to.Port()), tryRequest("hello"), tryData("hello"))
+	attempt(t, ns, to, tryData("hello"))
 	var got []tfo.CookieClaim
-	for _, a := range l.arrived(t, 4) {
+	for _, a := range l.arrived(t, 7) {
 		got = append(got, a.Claim)
 	}
-	if want := []tfo.CookieClaim{tfo.ClaimRequest, tfo.ClaimValid, tfo.ClaimStale, tfo.ClaimValid}; !slices.Equal(got, want) {
+	want := []tfo.CookieClaim{tfo.ClaimRequest, tfo.ClaimValid, tfo.ClaimStale, tfo.ClaimValid, tfo.ClaimRequest, tfo.ClaimValid, tfo.ClaimBackup}
+	if !slices.Equal(got, want) {
 		t.Errorf("claims %v, want %v", got, want)
 	}
 	if want := next.Cookie(to.Addr(), to.Addr()); string(ev[0].CookieAfter.Bytes) != string(want[:]) {

@@ -22,6 +22,9 @@ func newPacer(rate float64) *pacer {
 	return &pacer{interval: max(1, int64(float64(time.Second)/rate)), burst: int64(10 * time.Millisecond)}
 }
 
+// backlog is how far ahead of now the slots are taken, in ns.
+func (p *pacer) backlog(now int64) int64 { return p.next.Load() - now }
+
 // slot returns when the next connection may start; never before now.
 func (p *pacer) slot(now int64) int64 {
 	if p.interval == 0 {

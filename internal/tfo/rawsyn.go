@@ -167,15 +167,15 @@ func reservePort(remote netip.AddrPort, family int) (fd int, local netip.AddrPor
 	return fd, localAddr(fd), 0
 }
 
-// forge makes a cookie that is wrong for certain: every bit of the real one
-// inverted, or eight bytes where there is none.
+// forge makes a cookie that is wrong for certain: no byte is that of the real
+// one, nor its inverse, which a box might turn back.
 func forge(real Cookie) []byte {
 	if real.State != CookiePresent {
 		return []byte{0xde, 0xad, 0xbe, 0xef, 0xde, 0xad, 0xbe, 0xef}
 	}
 	c := make([]byte, len(real.Bytes))
 	for i, b := range real.Bytes {
-		c[i] = ^b
+		c[i] = b ^ byte(0x5a+i)
 	}
 	return c
 }

@@ -33,7 +33,8 @@ type shard struct {
 	flows   []*flow   // by the number epoll gives back
 	free    []int32
 	running int
-	waiting []Sequence // no room yet: limit reached
+	waiting []Sequence // no room yet
+	refill  flowTimer  // runs while they wait for the pacer
 	addrs   map[netip.Addr]*line
 	timers  timerHeap
 	ready   []*flow // to be moved on in this turn
@@ -49,6 +50,11 @@ type line struct {
 	hold  flowTimer // runs while nobody is served and the address rests
 }
 
+// startAhead is how far the pacer may be booked when a new sequence begins.
+// The sequences under way go first: a survey that began with everything at once
+// would finish nothing for long.
+const startAhead = int64(20 * time.Millisecond)
+
 // readLimit is how much of a response is read and hashed.
 const readLimit = 4096
 
@@ -56,7 +62,7 @@ const readLimit = 4096
 const wakeKey = -1
 
 func newShard(cfg Config, limit int, pace *pacer, wire *capture) (*shard, error) {
-	s := &shard{limit: limit, pace: pace, capture: wire, hold: cfg.Hold, netns: cfg.NetNS, addrs: make(map[netip.Addr]*line), epfd: -1, wakefd: -1}
+	s := &shard{limit: limit, pace: pace, capture: wire, hold: cfg.Hold, netns: cfg.NetNS, addrs: make(map[netip.Addr]*line), refill: flowTimer{index: -1}, epfd: -1, wakefd: -1}
 	err := cfg.NetNS.Do(func() (err error) {
 		s.metrics, err = OpenMetrics()
 		return err
@@ -183,7 +189,7 @@ func (s *shard) admit(q Sequence) {
 		l.queue = append(l.queue, q)
 		return
 	}
-	if s.running >= s.limit {
+	if !s.room() {
 		s.waiting = append(s.waiting, q)
 		return
 	}
@@ -240,7 +246,7 @@ func (s *shard) release(addr netip.Addr, l *line) {
 		delete(s.addrs, addr)
 		return
 	}
-	if s.running >= s.limit {
+	if !s.room() {
 		// Its turn comes with the others': an address must not get around
 		// the limit.
 		s.waiting = append(s.waiting, l.queue...)
@@ -253,9 +259,26 @@ func (s *shard) release(addr netip.Addr, l *line) {
 	s.begin(q)
 }
 
+// room reports whether another sequence may begin. When only the pacer is in
+// the way, a timer looks again.
+func (s *shard) room() bool {
+	if s.running >= s.limit {
+		return false
+	}
+	now := s.now()
+	ahead := s.pace.backlog(now)
+	if ahead <= startAhead {
+		return true
+	}
+	if s.refill.index < 0 {
+		s.timers.set(&s.refill, now+ahead-startAhead)
+	}
+	return false
+}
+
 // fill starts waiting sequences while there is room.
 func (s *shard) fill() {
-	for s.running < s.limit && len(s.waiting) > 0 {
+	for len(s.waiting) > 0 && s.room() {
 		q := s.waiting[0]
 		s.waiting[0] = nil
 		s.waiting = s.waiting[1:]
@@ -268,6 +291,10 @@ func (s *shard) fireTimers() {
 	for t := s.timers.expired(now); t != nil; t = s.timers.expired(now) {
 		if t.line != nil {
 			s.release(t.addr, t.line)
+			s.fill()
+			continue
+		}
+		if t.flow == nil {
 			s.fill()
 			continue
 		}

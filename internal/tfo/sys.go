@@ -135,8 +135,11 @@ func localAddr(fd int) netip.AddrPort {
 
 // errnoName is the symbolic name of an errno, such as "ECONNREFUSED".
 func errnoName(e syscall.Errno) string {
-	if e == 0 {
+	switch e {
+	case 0:
 		return ""
+	case unix.EOPNOTSUPP:
+		return "EOPNOTSUPP" // one number, two names; sockets know it by this one
 	}
 	if name := unix.ErrnoName(e); name != "" {
 		return name

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// flowTimer is a deadline of a flow, or the rest of an address.
+// flowTimer is a deadline of a flow, or the rest of an address, or without
+// either the time to look for sequences that wait.
 type flowTimer struct {
 	at    int64 // ns on the shard's clock
 	index int   // place in the heap; -1 when not running

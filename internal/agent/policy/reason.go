@@ -27,5 +27,5 @@ const (
 
 // Condition is the condition of a measurement that was refused.
 func (r Reason) Condition() measure.Condition {
-	return measure.Condition("tfo.vantage.refused_" + r)
+	return measure.CondRefused(string(r))
 }

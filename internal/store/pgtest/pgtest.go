@@ -17,8 +17,7 @@ var (
 		started.Store(true)
 		return start()
 	})
-	started   atomic.Bool
-	databases atomic.Int64
+	started atomic.Bool
 )
 
 // Main runs a package's tests, and returns after the server they used is gone:
@@ -42,8 +41,8 @@ func Main(m *testing.M) int {
 	return code
 }
 
-// New makes an empty database and returns its URL. Its user may do anything on
-// the server.
+// New returns the URL of an empty database. Its user may do anything on the
+// server. It is for the test alone until that has ended.
 func New(t testing.TB) (url string) {
 	t.Helper()
 	s, err := shared()
@@ -53,15 +52,59 @@ func New(t testing.TB) (url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := context.Background()
-	c, err := pgx.Connect(ctx, s.url("postgres"))
+	name, err := s.take()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close(ctx)
-	name := fmt.Sprint("test", databases.Add(1))
-	if _, err := c.Exec(ctx, "CREATE DATABASE "+name); err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() {
+		if err := s.giveBack(name); err != nil {
+			t.Errorf("pgtest: %v", err)
+		}
+	})
 	return s.url(name)
+}
+
+// take finds a database that is empty again, or makes one, which takes many
+// times as long.
+func (s *server) take() (name string, err error) {
+	s.mu.Lock()
+	if n := len(s.empty); n > 0 {
+		name, s.empty = s.empty[n-1], s.empty[:n-1]
+		s.mu.Unlock()
+		return name, nil
+	}
+	s.databases++
+	name = fmt.Sprint("test", s.databases)
+	s.mu.Unlock()
+	return name, s.exec("postgres", "CREATE DATABASE "+name)
+}
+
+// giveBack empties a database.
+func (s *server) giveBack(name string) error {
+	err := s.exec(name, `SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid();
+		DO $$ DECLARE name text; BEGIN
+			FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname != 'information_schema' LOOP
+				EXECUTE format('DROP SCHEMA %I CASCADE', name);
+			END LOOP;
+		END $$;
+		CREATE SCHEMA public;
+		ALTER DATABASE `+name+` RESET ALL`)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.empty = append(s.empty, name)
+	return nil
+}
+
+func (s *server) exec(database, script string) error {
+	ctx := context.Background()
+	c, err := pgx.Connect(ctx, s.url(database))
+	if err != nil {
+		return err
+	}
+	defer c.Close(ctx)
+	_, err = c.Exec(ctx, script)
+	return err
 }

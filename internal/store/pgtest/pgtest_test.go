@@ -16,22 +16,29 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(Main(m)) }
 
-// TestServer: each database is empty, and the server keeps what it says.
+// TestServer: each database is empty, also one that a test had before, and the
+// server keeps what it says.
 func TestServer(t *testing.T) {
-	ctx := context.Background()
 	for range 2 {
-		c, err := pgx.Connect(ctx, New(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close(ctx)
-		if _, err := c.Exec(ctx, "CREATE TABLE a (n int)"); err != nil {
-			t.Error(err)
-		}
-		var fsync, listen string
-		if err := c.QueryRow(ctx, "SELECT current_setting('fsync'), current_setting('listen_addresses')").Scan(&fsync, &listen); err != nil || fsync != "on" || listen != "" {
-			t.Errorf("fsync %q, listen_addresses %q, %v", fsync, listen, err)
-		}
+		t.Run("one and another one", func(t *testing.T) {
+			ctx := context.Background()
+			for range 2 {
+				c, err := pgx.Connect(ctx, New(t)) // never closed
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := c.Exec(ctx, "CREATE TABLE a (n int); CREATE SCHEMA b; CREATE TABLE b.c (n int)"); err != nil {
+					t.Error(err)
+				}
+				var fsync, listen string
+				if err := c.QueryRow(ctx, "SELECT current_setting('fsync'), current_setting('listen_addresses')").Scan(&fsync, &listen); err != nil || fsync != "on" || listen != "" {
+					t.Errorf("fsync %q, listen_addresses %q, %v", fsync, listen, err)
+				}
+			}
+		})
+	}
+	if s, err := shared(); err != nil || s.databases != 2 {
+		t.Errorf("%d databases were made, want 2: %v", s.databases, err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 )
 
@@ -42,6 +43,10 @@ type server struct {
 	dir   string // of its data and its socket
 	cmd   *exec.Cmd
 	stdin io.Closer
+
+	mu        sync.Mutex
+	databases int      // that were made
+	empty     []string // that no test has
 }
 
 func start() (_ *server, err error) {

@@ -1,0 +1,80 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"tfofleet/internal/identity"
+	"tfofleet/internal/lease"
+	"tfofleet/internal/store"
+)
+
+// turns is the stores of two controllers, one call to this one, one to that:
+// every probe talks to either.
+type turns struct {
+	stores [2]*store.Postgres
+	n      atomic.Uint64
+}
+
+func (s *turns) next() *store.Postgres { return s.stores[s.n.Add(1)%2] }
+
+func (s *turns) PutList(ctx context.Context, l store.List) error { return s.next().PutList(ctx, l) }
+func (s *turns) List(ctx context.Context, id string) (store.List, error) {
+	return s.next().List(ctx, id)
+}
+func (s *turns) CreateSurvey(ctx context.Context, v store.Survey) (store.Survey, error) {
+	return s.next().CreateSurvey(ctx, v)
+}
+func (s *turns) Survey(ctx context.Context, id string) (store.Survey, error) {
+	return s.next().Survey(ctx, id)
+}
+func (s *turns) Surveys(ctx context.Context) ([]store.Survey, error) { return s.next().Surveys(ctx) }
+func (s *turns) AllSurveys(ctx context.Context) ([]store.Survey, error) {
+	return s.next().AllSurveys(ctx)
+}
+func (s *turns) SetPhase(ctx context.Context, id string, p store.Phase, reason string) (store.Survey, error) {
+	return s.next().SetPhase(ctx, id, p, reason)
+}
+func (s *turns) CancelSurvey(ctx context.Context, id string) error {
+	return s.next().CancelSurvey(ctx, id)
+}
+func (s *turns) Tally(ctx context.Context, id string) (lease.Tally, error) {
+	return s.next().Tally(ctx, id)
+}
+func (s *turns) PutProbe(ctx context.Context, p store.Probe) error { return s.next().PutProbe(ctx, p) }
+func (s *turns) Probes(ctx context.Context, survey string) ([]store.Probe, error) {
+	return s.next().Probes(ctx, survey)
+}
+func (s *turns) Claim(ctx context.Context, probe, instance string) (store.Chunk, error) {
+	return s.next().Claim(ctx, probe, instance)
+}
+func (s *turns) Apply(ctx context.Context, k store.Key, e lease.Event, b *store.Batch) (store.Chunk, []lease.Effect, error) {
+	return s.next().Apply(ctx, k, e, b)
+}
+func (s *turns) Due(ctx context.Context) ([]store.Key, error) { return s.next().Due(ctx) }
+func (s *turns) HeldBy(ctx context.Context, probe string) ([]store.Chunk, error) {
+	return s.next().HeldBy(ctx, probe)
+}
+func (s *turns) Open(ctx context.Context, survey string) ([]store.Key, error) {
+	return s.next().Open(ctx, survey)
+}
+func (s *turns) Unwritten(ctx context.Context) ([]store.Key, error) { return s.next().Unwritten(ctx) }
+func (s *turns) Batches(ctx context.Context, k store.Key) (store.Chunk, []store.Batch, error) {
+	return s.next().Batches(ctx, k)
+}
+func (s *turns) Written(ctx context.Context, k store.Key, items []lease.Item) (bool, error) {
+	return s.next().Written(ctx, k, items)
+}
+func (s *turns) Settle(ctx context.Context, survey string) error { return s.next().Settle(ctx, survey) }
+func (s *turns) Close() error                                    { return errors.Join(s.stores[0].Close(), s.stores[1].Close()) }
+
+// identityTurns is the same of who may do what.
+type identityTurns struct{ *turns }
+
+func (s identityTurns) View(ctx context.Context, do func(identity.Reader) error) error {
+	return s.next().Identity().View(ctx, do)
+}
+func (s identityTurns) Update(ctx context.Context, do func(identity.Tx) error) error {
+	return s.next().Identity().Update(ctx, do)
+}
