@@ -10,9 +10,11 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/grpc/status"
 
 	"tfofleet/internal/identity"
 	pb "tfofleet/proto/tfofleet/v1"
@@ -24,7 +26,8 @@ type member struct {
 	me               *identity.Probe
 	log              hclog.Logger
 	session, results *link
-	refused          chan struct{} // the certificate is of no use
+	refused          chan struct{}          // the certificate is of no use
+	told             atomic.Pointer[string] // the last reason that was logged since the last Welcome
 }
 
 func connect(me *identity.Probe, log hclog.Logger) (*member, error) {
@@ -70,14 +73,19 @@ func controllers(addresses []string) (string, []grpc.DialOption) {
 
 // welcomed takes the CA certificates that a controller sent.
 func (m *member) welcomed(w *pb.Welcome) {
+	m.told.Store(nil)
 	m.log.Info("connected", "session", w.GetSession())
 	if err := m.me.SetBundle(w.GetBundle()); err != nil {
 		m.log.Error("the controller's CA certificates were not taken", "reason", err)
 	}
 }
 
-// ended looks at why a stream did.
+// ended looks at why a stream did, and says it once.
 func (m *member) ended(err error) {
+	why := status.Convert(err).Message()
+	if had := m.told.Swap(&why); (had == nil || *had != why) && status.Code(err) != codes.Canceled {
+		m.log.Warn("not connected, trying again", "reason", why)
+	}
 	if !identity.NeedsRecovery(err) {
 		return
 	}

@@ -107,7 +107,9 @@ func (m *member) until(t *testing.T, had string) string {
 		if err == nil && now != had {
 			return now
 		}
-		m.ended(err)
+		if err != nil {
+			m.ended(err)
+		}
 		if time.Now().After(deadline) {
 			t.Fatalf("the certificate is still %s: %v", now, err)
 		}
