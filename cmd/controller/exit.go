@@ -60,6 +60,9 @@ func fail(code exitCode, err error, hints ...string) *ending {
 
 // unreadable is the ending for an input file that cannot be read.
 func unreadable(err error, hints ...string) *ending {
+	if len(hints) == 0 {
+		hints = []string{"check that the file is whole"}
+	}
 	return fail(exitUnreadable, reason(err), hints...)
 }
 

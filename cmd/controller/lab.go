@@ -177,7 +177,9 @@ func choosePaths(names []string) ([]lab.Path, error) {
 			}
 			return nil, fail(exitUsage, fmt.Errorf("the lab has no path %q", name), "it has "+strings.Join(known, ", "))
 		}
-		chosen = append(chosen, all[i])
+		if !slices.ContainsFunc(chosen, func(p lab.Path) bool { return p.Name == name }) {
+			chosen = append(chosen, all[i])
+		}
 	}
 	return chosen, nil
 }

@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -34,7 +35,7 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer release()
-	context.AfterFunc(ctx, release)
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, release) })
 
 	a := &app{stdin: stdin, stdout: stdout, term: newTerminal(stderr), program: programName(args[0])}
 	cmd := a.command()

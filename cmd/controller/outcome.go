@@ -38,7 +38,7 @@ func (r *surveyRun) judge(host tfo.Host, s *report.Summary) error {
 			noRoute = c.Count
 		case c.Condition == string(measure.CondVantageStale):
 			stale = c.Count
-		case strings.HasPrefix(c.Condition, "tfo.resolve."):
+		case strings.HasPrefix(c.Condition, "tfo.resolve."), c.Condition == string(measure.CondVantageNoResolver):
 			unresolved += c.Count
 		}
 	}

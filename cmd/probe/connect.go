@@ -100,6 +100,12 @@ func (a *app) connect(ctx context.Context, f connectFlags, args []string) error 
 
 // measure makes the measurements and tells each as it ends.
 func (f *connectFlags) measure(ctx context.Context, w io.Writer, target measure.Target, settings measure.Settings) ([]measure.Measurement, error) {
+	if !f.json {
+		settings.Watch = func(attempts []tfo.Evidence) {
+			// A failed write shows again when the verdict is written.
+			_ = report.TraceAttempt(w, settings.Plan, attempts, len(attempts)-1)
+		}
+	}
 	r, err := measure.NewRunner(settings, tfo.Config{Concurrency: 1, NetNS: tfo.NetNS(f.netns)})
 	if err != nil {
 		return nil, err
@@ -108,6 +114,14 @@ func (f *connectFlags) measure(ctx context.Context, w io.Writer, target measure.
 	context.AfterFunc(ctx, r.Stop)
 	var all []measure.Measurement
 	for i := range f.repeat {
+		if !f.json {
+			if i > 0 {
+				fmt.Fprintln(w)
+			}
+			if err := report.TraceTarget(w, settings.Plan, target); err != nil {
+				return all, err
+			}
+		}
 		done := make(chan measure.Measurement, 1)
 		r.Submit(target, func(m measure.Measurement) { done <- m })
 		m := <-done
@@ -118,10 +132,7 @@ func (f *connectFlags) measure(ctx context.Context, w io.Writer, target measure.
 		if f.json {
 			_, err = w.Write(dataset.AppendJSON(nil, dataset.ChunkKey{Probe: "local"}, &m))
 		} else {
-			if i > 0 {
-				fmt.Fprintln(w)
-			}
-			err = report.Trace(w, settings.Plan, m)
+			err = report.TraceVerdict(w, settings.Plan, m)
 		}
 		if err != nil {
 			return all, err
@@ -133,7 +144,9 @@ func (f *connectFlags) measure(ctx context.Context, w io.Writer, target measure.
 	if f.repeat > 1 {
 		fmt.Fprintf(w, "\n%s\n", tally(all))
 	}
-	if c := r.Capture(); c.Drops > 0 {
+	if c := r.Capture(); f.pcap != "" && c.Absent != "" {
+		fmt.Fprintf(w, "\nno packets in %s: %s\n", f.pcap, c.Absent)
+	} else if c.Drops > 0 {
 		fmt.Fprintf(w, "\nthe capture lost %d packets: what is not marked as seen may have been there\n", c.Drops)
 	}
 	return all, nil
@@ -219,6 +232,9 @@ func (f *connectFlags) target(ctx context.Context, args []string) (measure.Targe
 	}
 	if addr, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
 		t.Addr = addr.Unmap()
+		if f.v4 && t.Addr.Is6() || f.v6 && t.Addr.Is4() {
+			return t, fail(exitUsage, fmt.Errorf("%v is not of the family asked for", t.Addr))
+		}
 		return t, nil
 	}
 	network := "ip"

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -27,7 +28,7 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer release()
-	context.AfterFunc(ctx, release)
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, release) })
 
 	a := &app{stdout: stdout, stderr: stderr}
 	cmd := a.command()

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -277,6 +279,20 @@ func TestLookup(t *testing.T) {
 		if _, ok := zone[name]; !ok && name != "missing.test." {
 			t.Errorf("somebody asked for %q", name)
 		}
+	}
+}
+
+// TestLookupWithoutAResolver: where no DNS server can be reached, nothing is
+// known of the target; that is this machine's doing.
+func TestLookupWithoutAResolver(t *testing.T) {
+	r := newResolver(func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}
+	})
+	if _, cond := r.lookup(context.Background(), "four.test", pb.Family_FAMILY_ANY); cond != measure.CondVantageNoResolver {
+		t.Errorf("%q, want %q", cond, measure.CondVantageNoResolver)
+	}
+	if m := unresolved(measure.Target{}, measure.CondVantageNoResolver, time.Now()); m.Verdict != measure.Inconclusive {
+		t.Errorf("verdict %v", m.Verdict)
 	}
 }
 

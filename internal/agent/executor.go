@@ -211,8 +211,12 @@ func (e *executor) begin(w *work, t measure.Target) {
 
 // unresolved is the measurement of a target without an address.
 func unresolved(t measure.Target, cond measure.Condition, begun time.Time) measure.Measurement {
+	verdict := measure.Offline
+	if cond == measure.CondVantageNoResolver {
+		verdict = measure.Inconclusive // this machine could not even ask
+	}
 	return measure.Measurement{
-		Target: t, Outcome: measure.OutcomeMeasured, Verdict: measure.Offline, Conditions: []measure.Condition{cond},
+		Target: t, Outcome: measure.OutcomeMeasured, Verdict: verdict, Conditions: []measure.Condition{cond},
 		Started: begun.Round(0), Duration: time.Since(begun),
 	}
 }

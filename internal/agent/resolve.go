@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"tfofleet/internal/measure"
@@ -30,7 +32,27 @@ type resolver struct {
 
 func newResolver(dial func(ctx context.Context, network, address string) (net.Conn, error)) *resolver {
 	// StrictErrors: a server that fails is a failure, not an absence.
-	return &resolver{net.Resolver{PreferGo: true, StrictErrors: true, Dial: dial}, lookupTime}
+	return &resolver{net.Resolver{PreferGo: true, StrictErrors: true, Dial: noticing(dial)}, lookupTime}
+}
+
+// unreachableKey is where a lookup hears that a server could not be reached:
+// package net does not hand the reason on.
+type unreachableKey struct{}
+
+// noticing dials, and tells the lookup when nothing could be sent for a reason
+// of this machine's. A nil dial is net.Dialer's.
+func noticing(dial func(ctx context.Context, network, address string) (net.Conn, error)) func(ctx context.Context, network, address string) (net.Conn, error) {
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		cannotLeave := errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.EPERM)
+		if flag, ok := ctx.Value(unreachableKey{}).(*atomic.Bool); ok && cannotLeave {
+			flag.Store(true)
+		}
+		return conn, err
+	}
 }
 
 // lookup is an address of the name, or the condition that says why there is
@@ -69,7 +91,8 @@ func (r *resolver) ask(ctx context.Context, name, network string) (netip.Addr, m
 	if strings.Contains(name, ".") {
 		name += "."
 	}
-	addrs, err := r.LookupNetIP(ctx, network, name)
+	var unreachable atomic.Bool
+	addrs, err := r.LookupNetIP(context.WithValue(ctx, unreachableKey{}, &unreachable), network, name)
 	var failure *net.DNSError
 	switch {
 	case err == nil && len(addrs) > 0:
@@ -78,6 +101,8 @@ func (r *resolver) ask(ctx context.Context, name, network string) (netip.Addr, m
 		return netip.Addr{}, measure.CondNameNotFound
 	case errors.As(err, &failure) && failure.IsNotFound:
 		return netip.Addr{}, measure.CondNameNotFound
+	case unreachable.Load():
+		return netip.Addr{}, measure.CondVantageNoResolver
 	case errors.As(err, &failure) && failure.IsTimeout, errors.Is(err, context.DeadlineExceeded):
 		return netip.Addr{}, measure.CondNameTimeout
 	}

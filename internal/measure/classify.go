@@ -21,7 +21,7 @@ func (t *tally) verdict() Verdict {
 		switch {
 		case t.established():
 			return Inconclusive // only Fast Open got through: no control to judge it by
-		case t.last == nil || t.of[local] > 0 || t.last.End == tfo.EndLocal && !noRoute(t.last):
+		case t.last == nil || t.of[local] > 0 || t.unsent > 0 || t.last.End == tfo.EndLocal && !noRoute(t.last):
 			return Inconclusive
 		}
 		return Offline
@@ -70,7 +70,7 @@ func (t *tally) conditions(v Verdict, attempts []tfo.Evidence) []Condition {
 	add(CondSynDataNotTried, t.of[empty] > 0)
 	add(CondOptionLost, t.of[optionLost] > 0)
 	add(CondAfterBlackholed, v == BlackholedAfterHandshake)
-	add(CondTriesDisagree, v == Inconclusive && t.tfo-t.of[local] > 0 && t.plainOK > 0 && !t.inherited)
+	add(CondTriesDisagree, v == Inconclusive && t.tfo-t.of[local]-t.of[empty]-t.of[granted] > 0 && t.plainOK > 0 && !t.inherited)
 
 	cookies(add, attempts)
 	onWire(add, attempts)
@@ -163,6 +163,8 @@ func vantageCondition(ev *tfo.Evidence) Condition {
 	switch {
 	case ev.End == tfo.EndInterrupted:
 		return CondVantageInterrupted
+	case unsent(ev):
+		return CondVantageUnseen
 	case ev.End != tfo.EndLocal:
 		return CondVantagePaused
 	case ev.Errno == "EOPNOTSUPP":

@@ -75,6 +75,9 @@ func ended(end tfo.End) func(*tfo.Evidence) { return func(ev *tfo.Evidence) { ev
 // timedOut is a SYN that was sent twice: the second time bare.
 func timedOut(ev *tfo.Evidence) { ev.SynRetransmits, ev.ConnectNS = 1, 1020*ms }
 
+// neverLeft is a SYN that the capture did not see leave.
+func neverLeft(ev *tfo.Evidence) { ev.WireAbsent = tfo.WireUnseen }
+
 // notCleared is a first request that found a cookie and could not delete it:
 // the kernel sends data with it.
 func notCleared(ev *tfo.Evidence) { ev.Kind, ev.CookieCleared = tfo.KindRequest, tfo.No }
@@ -198,6 +201,8 @@ func TestClassify(t *testing.T) {
 		{"refused", one(plain(tfo.EndRefused), plain(tfo.EndRefused), with(ask34, ended(tfo.EndRefused))), Offline, []Condition{CondOffline, CondOfflineRefused}, []Condition{CondAnsweredRST, CondBroken}},
 		{"dead", one(down, with(ask34, ended(tfo.EndTimeout))), Offline, []Condition{CondOfflineTimeout}, nil},
 		{"no route", one(noRoute), Offline, []Condition{CondOfflineUnreach, CondVantageNoRoute}, nil},
+		{"the SYN never left", one(with(down, neverLeft), with(with(ask34, ended(tfo.EndTimeout)), neverLeft)), Inconclusive, []Condition{CondVantageUnseen}, []Condition{CondOffline, CondVantagePaused}},
+		{"SYNs stop leaving after Fast Open", one(ok, got34, allGood, allGood, with(down, neverLeft), with(down, neverLeft), with(down, neverLeft)), Supported, []Condition{CondVantageUnseen}, []Condition{CondBroken}},
 		{"only Fast Open gets through", one(down, got34, down, down), Inconclusive, []Condition{CondTransient}, nil},
 
 		// inconclusive

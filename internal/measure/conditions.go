@@ -60,7 +60,8 @@ func CondVantageError(errno string) Condition {
 }
 
 // Conditions that only a look at the wire gives. They add to a measurement; no
-// verdict depends on them.
+// verdict depends on them, but that a SYN which never left this machine is no
+// fault of the target.
 const (
 	CondCookieMirrored    Condition = "tfo.cookie.mirrored"    // a SYN-ACK carried an empty TFO option
 	CondCookieReturned    Condition = "tfo.cookie.returned"    // a SYN-ACK carried the cookie of the SYN it answers
@@ -85,6 +86,8 @@ const (
 	CondNameFailed    Condition = "tfo.resolve.failed"     // a DNS server answered that it cannot tell
 
 	CondSharedAddress Condition = "tfo.target.shared_address" // another name led to the same address and port: its verdict, without attempts
+
+	CondVantageNoResolver Condition = "tfo.vantage.no_resolver" // no DNS server could be reached from this machine
 
 	CondVantageRepeated Condition = "tfo.vantage.repeated" // an earlier lease may have begun to measure the target
 	CondVantageLate     Condition = "tfo.vantage.late"     // the result came when its lease was over

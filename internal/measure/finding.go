@@ -76,6 +76,9 @@ func hadCookie(ev *tfo.Evidence) bool {
 
 // find judges one Fast Open attempt.
 func (b baseline) find(ev *tfo.Evidence) finding {
+	if unsent(ev) {
+		return local
+	}
 	switch ev.End {
 	case tfo.EndLocal, tfo.EndInterrupted:
 		return local
@@ -122,6 +125,13 @@ func (b baseline) find(ev *tfo.Evidence) finding {
 		return dataLost
 	}
 	return notAcked
+}
+
+// unsent reports whether the SYN was never answered because it never left this
+// machine: the capture works, lost nothing, and did not see it. A full
+// neighbour table does that, or a local firewall.
+func unsent(ev *tfo.Evidence) bool {
+	return ev.End == tfo.EndTimeout && ev.WireAbsent == tfo.WireUnseen
 }
 
 // isRaw reports whether the SYN came from a raw socket, so that no socket

@@ -6,7 +6,8 @@ import (
 	"tfofleet/internal/tfo"
 )
 
-// onWire adds what the wire showed.
+// onWire adds what the wire showed. No verdict depends on it but one: a SYN that
+// never left says nothing of the target (see unsent).
 func onWire(add func(Condition, bool), attempts []tfo.Evidence) {
 	for i := range attempts {
 		ev := &attempts[i]

@@ -13,6 +13,9 @@ type Settings struct {
 	Payload PayloadKind
 	Bytes   []byte        // the payload itself for PayloadBytes, at most MaxPayload bytes
 	Timeout time.Duration // for each handshake, and again for each response
+	// Watch, if set, is told the attempts of a measurement each time one more
+	// is made. It is called from an engine goroutine and holds up everything.
+	Watch func(attempts []tfo.Evidence)
 }
 
 // Runner makes measurements: it leads each target through its plan on the
@@ -66,6 +69,9 @@ func (l *ladder) Next(last *tfo.Evidence) (tfo.Attempt, bool) {
 		l.m.Attempts = make([]tfo.Evidence, 0, 5)
 	} else {
 		l.m.Attempts = append(l.m.Attempts, *last)
+		if l.runner.settings.Watch != nil {
+			l.runner.settings.Watch(l.m.Attempts)
+		}
 	}
 	step, more := Next(l.runner.settings.Plan, l.m.Attempts)
 	if !more {

@@ -15,6 +15,7 @@ type tally struct {
 	plainOK     int // of them, with a handshake
 	plainLossy  int // of them, with a handshake that lost a segment
 	plainFailed int // without a handshake
+	unsent      int // of them, because no SYN left this machine
 	failRun     int // plain failures since the last plain success or the start
 
 	lostKind  [2]int // requests lost, by option kind: 34, 254
@@ -62,6 +63,11 @@ func kindIndex(ev *tfo.Evidence) int {
 
 func (t *tally) countPlain(ev *tfo.Evidence) {
 	t.plain++
+	if unsent(ev) {
+		t.plainFailed++
+		t.unsent++
+		return
+	}
 	if !ev.End.Established() {
 		t.plainFailed++
 		t.failRun++

@@ -104,11 +104,14 @@ func (ns *notes) probes(probes []dataset.Probe) {
 
 // remedies says what to do about a vantage condition.
 var remedies = map[string]string{
-	string(measure.CondVantageDisabled):  "Set bit 0x1 of net.ipv4.tcp_fastopen on the probe.",
-	string(measure.CondVantagePaused):    "The kernel paused Fast Open after a black hole: set net.ipv4.tcp_fastopen_blackhole_timeout_sec to 0 on the probe.",
-	string(measure.CondVantageNoRoute):   "The probe has no route to them: give it one, or restrict the family.",
-	string(measure.CondVantageStale):     "An older cookie was in the way: give the probe CAP_NET_ADMIN so that it can delete cookies.",
-	string(measure.CondVantageUncleared): "Cached cookies could not be deleted first: give the probe CAP_NET_ADMIN.",
+	string(measure.CondVantageDisabled):   "Set bit 0x1 of net.ipv4.tcp_fastopen on the probe.",
+	string(measure.CondVantagePaused):     "The kernel paused Fast Open after a black hole: set net.ipv4.tcp_fastopen_blackhole_timeout_sec to 0 on the probe.",
+	string(measure.CondVantageNoRoute):    "The probe has no route to them: give it one, or restrict the family.",
+	string(measure.CondVantageStale):      "An older cookie was in the way: give the probe CAP_NET_ADMIN so that it can delete cookies.",
+	string(measure.CondVantageNoResolver): "The probe cannot reach its DNS server: check its /etc/resolv.conf and routes.",
+	string(measure.CondVantageUnseen):     "Their SYNs never left the probe's host: look for a local firewall, and for \"neighbor table overflow\" in its kernel log.",
+	string(measure.CondVantageRepeated):   "They were begun before an interrupt and measured again: nothing is wrong.",
+	string(measure.CondVantageUncleared):  "Cached cookies could not be deleted first: give the probe CAP_NET_ADMIN.",
 }
 
 func (ns *notes) vantage(conditions []ConditionCount) {

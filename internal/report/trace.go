@@ -17,19 +17,42 @@ import (
 // verdict with its reasons. Facts from the wire are marked seen; without them
 // the same lines say what the socket shows.
 func Trace(w io.Writer, plan measure.Plan, m measure.Measurement) error {
-	t := &tracer{}
-	name := netip.AddrPortFrom(m.Addr, m.Port).String()
-	if m.Hostname != "" {
-		name += "  " + m.Hostname
+	if err := TraceTarget(w, plan, m.Target); err != nil {
+		return err
 	}
-	t.line("%s, plan %s", name, plan)
-	shown, reasons := measure.Explain(plan, m.Attempts)
 	for i := range m.Attempts {
-		t.attempt(i+1, &m.Attempts[i])
-		t.row("=", "shows", "%s", shown[i])
+		if err := TraceAttempt(w, plan, m.Attempts, i); err != nil {
+			return err
+		}
 	}
-	t.line("")
-	t.line("verdict: %s", m.Verdict)
+	return TraceVerdict(w, plan, m)
+}
+
+// TraceTarget is the first line of a trace.
+func TraceTarget(w io.Writer, plan measure.Plan, target measure.Target) error {
+	name := netip.AddrPortFrom(target.Addr, target.Port).String()
+	if target.Hostname != "" {
+		name += "  " + target.Hostname
+	}
+	_, err := fmt.Fprintf(w, "%s, plan %s\n", name, plan)
+	return err
+}
+
+// TraceAttempt tells attempt i, judged by all attempts given.
+func TraceAttempt(w io.Writer, plan measure.Plan, attempts []tfo.Evidence, i int) error {
+	t := &tracer{}
+	shown, _ := measure.Explain(plan, attempts)
+	t.attempt(i+1, &attempts[i])
+	t.row("=", "shows", "%s", shown[i])
+	_, err := io.WriteString(w, t.b.String())
+	return err
+}
+
+// TraceVerdict is the end of a trace.
+func TraceVerdict(w io.Writer, plan measure.Plan, m measure.Measurement) error {
+	t := &tracer{}
+	_, reasons := measure.Explain(plan, m.Attempts)
+	t.line("\nverdict: %s", m.Verdict)
 	for _, r := range reasons {
 		t.line("  because %s", r)
 	}
