@@ -195,7 +195,7 @@ func (r *surveyRun) noTargets() error {
 // stored is the ending for an answer of the controller that something cannot
 // be stored.
 func (r *surveyRun) stored(err error) error {
-	if status.Code(err) == codes.ResourceExhausted {
+	if r.dir != "" && status.Code(err) == codes.ResourceExhausted {
 		return diskFull(r.dir)
 	}
 	return err

@@ -19,6 +19,7 @@ import (
 	"tfofleet/internal/measure"
 	"tfofleet/internal/store"
 	"tfofleet/internal/tfo"
+	"tfofleet/internal/version"
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
@@ -74,7 +75,7 @@ func startLocal(ctx context.Context, dir string, s site, log hclog.Logger) (_ *l
 	}
 	if l.server, err = controller.New(ctx, controller.Config{
 		Dir: state, Dataset: func(string) string { return dir }, Store: l.db,
-		Heartbeat: heartbeat, TTL: rules.TTL, Version: version(), Logger: log,
+		Heartbeat: heartbeat, TTL: rules.TTL, Version: version.String(), Logger: log,
 	}); err != nil {
 		return nil, err
 	}
@@ -96,7 +97,7 @@ func (l *local) startProbe(session, results *grpc.ClientConn, s site, log hclog.
 		return err
 	}
 	probe := agent.New(agent.Config{
-		Name: "local", Version: version(), Session: session, Results: results,
+		Name: "local", Version: version.String(), Session: session, Results: results,
 		Host: &pb.Host{
 			Hostname: h.Hostname, Kernel: h.Kernel, Arch: h.Arch,
 			TcpFastopen: int32(h.FastOpen), BlackholeTimeoutS: int32(h.BlackholeTimeoutS), CanClearCookies: pb.Tri(h.CanClearCookies),

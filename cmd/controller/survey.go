@@ -33,14 +33,18 @@ type surveyFlags struct {
 	quiet       bool
 	resolver    string
 	netns       string
+	controller  string
+	detach      bool
 }
 
 func (a *app) surveyCommand() *cobra.Command {
 	f := &surveyFlags{ports: ports{list: []uint16{443}}}
 	cmd := &cobra.Command{
 		Use:   "survey --targets FILE",
-		Short: "Measure a list of targets from this machine",
-		Long: `Measure a list of targets from this machine, and keep the evidence.
+		Short: "Measure a list of targets from this machine, or by a fleet",
+		Long: `Measure a list of targets from this machine, and keep the evidence. With
+--controller the probes of a fleet share the list: each target is measured by
+one of them, the controller keeps the dataset, and Ctrl-C only detaches.
 
 A list has one target per line, in any mix of: host, host:port, [v6]:port, an
 address, a CIDR block, "rank,domain" as Tranco has it, or a JSON object with ip,
@@ -52,7 +56,8 @@ and says how to resume it.`,
   controller survey --targets list.txt
   controller survey --targets tranco.csv.gz --port 443,80 --plan quick --rate 1000
   zcat list.gz | controller survey --targets - --format json > summary.json
-  controller survey --resume tfo-survey-20260131T120000Z`,
+  controller survey --resume tfo-survey-20260131T120000Z
+  controller survey --targets list.txt --controller /var/lib/tfofleet/run/controller.sock`,
 		Args: noList,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.survey(cmd, f) },
 	}
@@ -77,6 +82,8 @@ and says how to resume it.`,
 	fs.BoolVar(&f.quiet, "quiet", false, "show no progress")
 	fs.StringVar(&f.resolver, "resolver", "", "DNS server to ask, `ADDR` or ADDR:PORT (default from /etc/resolv.conf)")
 	fs.StringVar(&f.netns, "netns", "", "network namespace to measure from, a `PATH` such as /run/netns/NAME")
+	fs.StringVar(&f.controller, "controller", "", "have the probes of a fleet make the survey: the `SOCKET` of its controller")
+	fs.BoolVar(&f.detach, "detach", false, "with --controller: print the survey's id and leave")
 	completeWords(cmd, "payload", "auto", "http", "tls", "dns", "file:", "none")
 	for _, name := range []string{"out", "resume"} {
 		if err := cmd.MarkFlagDirname(name); err != nil {
@@ -96,6 +103,9 @@ func noList(_ *cobra.Command, args []string) error {
 }
 
 func (a *app) survey(cmd *cobra.Command, f *surveyFlags) error {
+	if f.controller != "" {
+		return a.surveyFleet(cmd, f)
+	}
 	if err := f.check(cmd); err != nil {
 		return err
 	}
@@ -151,6 +161,9 @@ func (f *surveyFlags) check(cmd *cobra.Command) error {
 		return usage("--lab brings its own targets: leave out --targets")
 	case !f.lab && len(f.targets) == 0:
 		return fail(exitUsage, errors.New("no targets given"), "--targets FILE for a list, --lab for an emulated internet")
+	}
+	if f.detach {
+		return usage("--detach is for a survey that a fleet makes: give --controller SOCKET")
 	}
 	if f.lab && (f.netns != "" || f.resolver != "") {
 		return usage("--lab brings its own network: leave out --netns and --resolver")

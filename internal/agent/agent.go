@@ -13,6 +13,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
 
+	"tfofleet/internal/agent/policy"
+	"tfofleet/internal/agent/spool"
 	"tfofleet/internal/measure"
 	"tfofleet/internal/targets"
 	pb "tfofleet/proto/tfofleet/v1"
@@ -40,12 +42,27 @@ type Config struct {
 	// NewRunner makes the engine for a survey. Its error refuses the lease.
 	NewRunner func(*pb.SurveySpec) (Runner, error)
 	Policy    targets.Policy
+	// Guard is the policy of the probe's operator, asked instead of Policy;
+	// nil: there is none.
+	Guard *policy.Guard
+	// Spool keeps what must outlive the process; nil: nothing does. Leases are
+	// those that it was opened with: what was started is reported as
+	// interrupted, the rest is measured.
+	Spool  *spool.Spool
+	Leases []spool.Held
+	// OnWelcome is told of every session that begins, OnEnd why a stream did.
+	// Neither may block; nil: nobody is told.
+	OnWelcome func(*pb.Welcome)
+	OnEnd     func(error)
 	// DialDNS makes the connections to DNS servers, for another server or from
 	// another network namespace; nil means net.Dialer.
 	DialDNS func(ctx context.Context, network, address string) (net.Conn, error)
 	// Flush is how long Run waits, after its context is over, for results to
 	// be acknowledged; default 30 s.
 	Flush time.Duration
+	// Finish is how long targets that are with the engine then have to come to
+	// their end; 0: they are interrupted at once.
+	Finish time.Duration
 	// Backoff bounds the first pause before a reconnect; default 1 s. Later
 	// pauses are up to 120 times as long.
 	Backoff time.Duration
@@ -58,6 +75,7 @@ type Agent struct {
 	log      hclog.Logger
 	instance string // random per process: who comes back with another one has forgotten everything
 	uplink   *uplink
+	turn     turns
 	poke     chan struct{} // the credit may have changed
 
 	unfinished atomic.Int64 // targets in hand without an outcome
@@ -82,6 +100,13 @@ func New(cfg Config) *Agent {
 		cfg: cfg, log: cfg.Logger.Named("agent"), instance: rand.Text(), poke: make(chan struct{}, 1),
 		works: make(map[string]*work), executors: make(map[string]*executor),
 	}
+	if cfg.OnWelcome == nil {
+		a.cfg.OnWelcome = func(*pb.Welcome) {}
+	}
+	if cfg.OnEnd == nil {
+		a.cfg.OnEnd = func(error) {}
+	}
+	a.turn.freed = make(chan struct{})
 	a.uplink = newUplink(a)
 	return a
 }
@@ -96,6 +121,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer wg.Wait()
 	defer end() // before Wait
 	failed := make(chan error, 1)
+	a.recover()
 	wg.Go(func() { a.uplink.run(life) })
 	wg.Go(func() {
 		if err := a.sessions(life); err != nil {
@@ -142,9 +168,11 @@ func (a *Agent) drain() {
 	clear(a.executors)
 	a.mu.Unlock()
 	a.poked()
+	var wg sync.WaitGroup
 	for _, e := range executors {
-		e.stop()
+		wg.Go(func() { e.finish(a.cfg.Finish) })
 	}
+	wg.Wait()
 }
 
 func (a *Agent) poked() {
@@ -164,7 +192,7 @@ const maxLeases = 1024
 func (a *Agent) wanted() uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.draining {
+	if a.draining || a.cfg.Spool != nil && !a.cfg.Spool.Credit() {
 		return 0
 	}
 	n := 2 - len(a.works)
@@ -180,13 +208,32 @@ func (a *Agent) accept(l *pb.Lease) (pb.RefusalReason, error) {
 	if err != nil {
 		return pb.RefusalReason_REFUSAL_REASON_UNSUPPORTED, err
 	}
+	if a.inHandAlready(w.name) {
+		return 0, nil
+	}
+	if err := a.record(w, l); err != nil {
+		return pb.RefusalReason_REFUSAL_REASON_BUSY, err
+	}
+	reason, err := a.begin(w, l)
+	if err != nil {
+		a.forget(w)
+	}
+	return reason, err
+}
+
+func (a *Agent) inHandAlready(name string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.works[name]
+	return ok
+}
+
+// begin hands the targets of a lease to the executor of its survey.
+func (a *Agent) begin(w *work, l *pb.Lease) (pb.RefusalReason, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.draining {
 		return pb.RefusalReason_REFUSAL_REASON_DRAINING, errors.New("the probe is stopping")
-	}
-	if _, ok := a.works[w.name]; ok {
-		return 0, nil
 	}
 	e, ok := a.executors[w.ref.GetSurvey()]
 	if !ok {
@@ -232,6 +279,7 @@ func (a *Agent) cancel(c *pb.Cancel) {
 	}
 	if c.GetForget() {
 		w.withdraw()
+		a.forget(w)
 		a.poked()
 	}
 	if e != nil {

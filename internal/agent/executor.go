@@ -71,6 +71,7 @@ func (e *executor) finished() {
 	defer e.mu.Unlock()
 	e.busy--
 	if e.busy == 0 {
+		e.agent.turn.leave(e)
 		e.rest.Reset(idleAfter)
 	}
 }
@@ -89,6 +90,23 @@ func (e *executor) stop() {
 	<-e.fed
 	e.asking.Wait()
 	e.runner.Stop()
+}
+
+// finish is stop, but what the runner has gets some time to come to its end.
+func (e *executor) finish(patience time.Duration) {
+	e.cancel()
+	<-e.fed
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for range cap(e.slots) { // all of them free: nothing is under way
+		select {
+		case e.slots <- struct{}{}:
+			continue
+		case <-late.C:
+		}
+		break
+	}
+	e.stop()
 }
 
 // next waits for a lease; after stop it returns those that are left, then nil.
@@ -119,6 +137,7 @@ func (e *executor) next() *work {
 func (e *executor) feed() {
 	defer close(e.fed)
 	for w := e.next(); w != nil; w = e.next() {
+		e.agent.turn.take(e)
 		for i, t := range w.targets {
 			if !e.acquire() {
 				w.done(measure.Measurement{Target: t})
@@ -162,6 +181,12 @@ func (e *executor) begin(w *work, t measure.Target) {
 		e.measure(w, t)
 		return
 	}
+	if g := e.agent.cfg.Guard; g != nil {
+		if reason, ok := g.CheckName(t.Hostname, time.Now()); !ok {
+			e.end(w, refused(t, reason.Condition()))
+			return
+		}
+	}
 	select {
 	case e.lookups <- struct{}{}:
 	case <-e.ctx.Done():
@@ -199,11 +224,8 @@ func unresolved(t measure.Target, cond measure.Condition, begun time.Time) measu
 // measure hands a target whose address is known to the runner, if the policy
 // lets it and nobody has measured the address and port yet.
 func (e *executor) measure(w *work, t measure.Target) {
-	if reason, ok := e.agent.cfg.Policy.Check(t.Addr); !ok {
-		e.end(w, measure.Measurement{
-			Target: t, Outcome: measure.OutcomeRefused, Verdict: measure.Inconclusive,
-			Conditions: []measure.Condition{measure.CondRefused(reason)}, Started: time.Now().Round(0),
-		})
+	if why, ok := e.permits(t); !ok {
+		e.end(w, refused(t, why))
 		return
 	}
 	key := netip.AddrPortFrom(t.Addr.WithZone("").Unmap(), t.Port)
@@ -212,13 +234,12 @@ func (e *executor) measure(w *work, t measure.Target) {
 	case seen:
 		e.end(w, known.copyFor(t))
 	case first:
-		e.runner.Submit(t, func(m measure.Measurement) {
-			sharers := e.shared.settle(key, m)
-			e.end(w, m)
-			for _, s := range sharers {
-				e.end(s.w, sharedWith(m, s.t))
-			}
-		})
+		if e.agent.cfg.Spool == nil {
+			e.start(w, t, key)
+			return
+		}
+		// The mark waits for the disk, together with those of other targets.
+		e.asking.Go(func() { e.start(w, t, key) })
 	}
 }
 

@@ -31,6 +31,7 @@ func (a *Agent) sessions(ctx context.Context) error {
 			return err
 		}
 		a.log.Debug("session ended", "reason", err)
+		a.cfg.OnEnd(err)
 		if !b.wait(ctx, time.Since(begun) >= healthy) {
 			return nil
 		}
@@ -60,6 +61,7 @@ func (a *Agent) session(ctx context.Context) error {
 	if welcome == nil {
 		return status.Errorf(codes.Internal, "the controller answers Hello with %T", first.GetMessage())
 	}
+	a.cfg.OnWelcome(welcome)
 	for _, ref := range welcome.GetDrop() {
 		a.cancel(&pb.Cancel{Ref: ref, Forget: true})
 	}
@@ -111,6 +113,7 @@ func (a *Agent) session(ctx context.Context) error {
 			m = &pb.SessionRequest{Message: &pb.SessionRequest_Credit{Credit: &pb.Credit{Leases: leases.Load() + a.wanted()}}}
 		case <-beat.C:
 			beat.Reset(jitter(interval))
+			a.poked() // there may be room in the spool again
 			m = &pb.SessionRequest{Message: &pb.SessionRequest_Heartbeat{Heartbeat: &pb.Heartbeat{Held: a.held()}}}
 		}
 		if err := stream.Send(m); err != nil {

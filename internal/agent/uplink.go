@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"tfofleet/internal/agent/spool"
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
@@ -21,10 +22,11 @@ type uplink struct {
 	agent *Agent
 
 	mu      sync.Mutex
-	batches []*batch      // not acknowledged, oldest first
-	sent    int           // of these, over the stream that is open
-	more    chan struct{} // closed by the next put
-	fewer   chan struct{} // closed by the next ack
+	batches []*batch             // not acknowledged, oldest first
+	sent    int                  // of these, over the stream that is open
+	flying  map[uint64]spool.Key // those of the spool that were sent over it, by sequence
+	more    chan struct{}        // closed by the next put
+	fewer   chan struct{}        // closed by the next ack
 }
 
 func newUplink(a *Agent) *uplink {
@@ -32,6 +34,10 @@ func newUplink(a *Agent) *uplink {
 }
 
 func (u *uplink) put(b *batch) {
+	if u.agent.cfg.Spool != nil {
+		u.keep(b.req)
+		return
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.batches = append(u.batches, b)
@@ -96,6 +102,7 @@ func (u *uplink) run(ctx context.Context) {
 			return
 		}
 		u.agent.log.Debug("results stream ended", "reason", err)
+		u.agent.cfg.OnEnd(err)
 		if !b.wait(ctx, time.Since(begun) >= healthy) {
 			return
 		}
@@ -103,6 +110,9 @@ func (u *uplink) run(ctx context.Context) {
 }
 
 func (u *uplink) stream(ctx context.Context) error {
+	if u.agent.cfg.Spool != nil {
+		return u.streamSpool(ctx)
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	stream, err := pb.NewProbeServiceClient(u.agent.cfg.Results).ReportResults(ctx)

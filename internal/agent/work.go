@@ -30,9 +30,10 @@ type work struct {
 	over    func() // when the last target has its outcome
 
 	mu       sync.Mutex
-	gone     bool // what is not started is to be given back
-	taken    int  // targets that were begun, in order
-	open     int  // targets without an outcome
+	gone     bool   // what is not started is to be given back
+	taken    int    // targets that were begun, in order
+	floor    uint32 // index up to which an earlier process may have begun targets
+	open     int    // targets without an outcome
 	ready    []measure.Measurement
 	returned []uint32
 	waiting  bool // a flush is due
@@ -87,9 +88,9 @@ func (w *work) takenBefore() uint32 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.taken == 0 {
-		return 0
+		return w.floor
 	}
-	return w.index(w.targets[w.taken-1].Item) + 1
+	return max(w.floor, w.index(w.targets[w.taken-1].Item)+1)
 }
 
 // withdraw lets go of what is not begun.

@@ -82,6 +82,23 @@ func (s *Server) GetSurvey(ctx context.Context, req *pb.GetSurveyRequest) (*pb.G
 	return &pb.GetSurveyResponse{State: st}, nil
 }
 
+// ListSurveys implements ControlService.
+func (s *Server) ListSurveys(ctx context.Context, _ *pb.ListSurveysRequest) (*pb.ListSurveysResponse, error) {
+	all, err := s.cfg.Store.AllSurveys(ctx)
+	if err != nil {
+		return nil, rpcError(err)
+	}
+	resp := &pb.ListSurveysResponse{}
+	for _, rec := range all {
+		st, err := s.state(ctx, rec.ID)
+		if err != nil {
+			return nil, rpcError(err)
+		}
+		resp.Surveys = append(resp.Surveys, st)
+	}
+	return resp, nil
+}
+
 // watchInterval is the least time between two states sent to one watcher: ten a
 // second are enough for eyes.
 const watchInterval = 100 * time.Millisecond
@@ -129,8 +146,10 @@ func (s *Server) pause(ctx context.Context, v *survey, changed <-chan struct{}) 
 			return nil
 		case <-ctx.Done():
 			return status.FromContextError(ctx.Err()).Err()
+		case <-s.drained:
+			return errStopping
 		case <-s.ctx.Done():
-			return status.Error(codes.Unavailable, "the controller stops")
+			return errStopping
 		}
 		if changed == nil && least.C == nil {
 			return nil

@@ -26,8 +26,14 @@ func (s *Server) ReportResults(stream grpc.BidiStreamingServer[pb.ReportResultsR
 	in := &intake{server: s, stream: stream, ctx: ctx, stop: stop, slots: make(chan struct{}, inFlight)}
 	// Nothing but the end of this function ends a Recv, so it waits elsewhere.
 	go func() { stop(in.receive()) }()
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-s.drained:
+	}
 	in.close()
+	if ctx.Err() == nil {
+		return errStopping
+	}
 	if err := context.Cause(ctx); err != errAllTaken {
 		return err
 	}
@@ -61,6 +67,9 @@ func (in *intake) receive() error {
 		if err != nil {
 			return err
 		}
+		if err := in.server.mayBe(in.ctx, req.GetProbe()); err != nil {
+			return err
+		}
 		select {
 		case in.slots <- struct{}{}:
 		case <-in.ctx.Done():
@@ -69,7 +78,7 @@ func (in *intake) receive() error {
 		in.mu.Lock()
 		if in.closed {
 			in.mu.Unlock()
-			return in.ctx.Err()
+			return errStopping
 		}
 		in.taking.Go(func() { in.take(req) })
 		in.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
 
+	"tfofleet/internal/identity"
 	"tfofleet/internal/lease"
 	"tfofleet/internal/store"
 	pb "tfofleet/proto/tfofleet/v1"
@@ -30,7 +31,12 @@ type Config struct {
 	// TTL is that of the store's rules.
 	TTL     time.Duration
 	Version string // of this program, for survey.json
-	Logger  hclog.Logger
+	// Authority says who a probe is and lets new ones in. Without one the server
+	// is for its own process, see ServeInMemory.
+	Authority *identity.Authority
+	// Addresses of controllers, host:port, for join tokens.
+	Addresses []string
+	Logger    hclog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -45,6 +51,9 @@ type Server struct {
 	ctx    context.Context // until Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+
+	draining sync.Once
+	drained  chan struct{} // closed by Drain
 
 	work    signal // chunks may wait for a probe
 	over    queue  // chunks that are over and not written
@@ -68,7 +77,8 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger.Named("controller"), surveys: make(map[string]*survey), sessions: make(map[string]*session), names: make(map[string]bool)}
+	s := &Server{cfg: cfg, log: cfg.Logger.Named("controller"), drained: make(chan struct{}),
+		surveys: make(map[string]*survey), sessions: make(map[string]*session), names: make(map[string]bool)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.freeze.TTL = cfg.TTL
 	s.freeze.Start(cfg.Now())

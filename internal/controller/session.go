@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -25,6 +27,11 @@ const protocol = 1
 type session struct {
 	probe, instance, hostname string
 
+	// What operators are shown.
+	since            time.Time
+	address, version string
+	host             *pb.Host
+
 	stop func()        // ends it
 	over chan struct{} // closed when it has ended
 	poke chan struct{} // credit came
@@ -35,6 +42,8 @@ type session struct {
 	stream grpc.BidiStreamingServer[pb.SessionRequest, pb.SessionResponse]
 	credit uint64 // leases of this session the probe takes in all
 	sent   uint64 // leases that were sent
+	heard  time.Time
+	held   []*pb.HeldLease // as it last said
 }
 
 // send sends; a stream is for one sender at a time.
@@ -79,11 +88,19 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.S
 		return status.Errorf(codes.FailedPrecondition, "protocol %d is spoken here, not %d to %d: use a probe of the controller's version",
 			protocol, hello.GetProtocolMin(), hello.GetProtocolMax())
 	}
+	if err := s.mayBe(stream.Context(), hello.GetProbe()); err != nil {
+		return err
+	}
 	ctx, stop := context.WithCancel(stream.Context())
 	defer stop()
+	now := s.cfg.Now()
 	p := &session{
 		probe: hello.GetProbe(), instance: hello.GetInstance(), hostname: hello.GetHost().GetHostname(),
+		since: now, heard: now, version: hello.GetVersion(), host: hello.GetHost(), held: hello.GetHeld(),
 		stop: stop, over: make(chan struct{}), poke: make(chan struct{}, 1), stream: stream,
+	}
+	if from, ok := peer.FromContext(ctx); ok {
+		p.address = from.Addr.String()
 	}
 	if err := s.join(ctx, p); err != nil {
 		return err
@@ -104,6 +121,8 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.S
 	select {
 	case err := <-heard:
 		return err
+	case <-s.drained:
+		return errStopping
 	default:
 		return status.Error(codes.Aborted, "the session was ended")
 	}
@@ -176,6 +195,9 @@ func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error
 	}
 	together(chunks, func(c store.Chunk) { s.apply(p, c.Key, events[c.Key]) })
 	w := &pb.Welcome{Session: newID(), Protocol: protocol, HeartbeatInterval: durationpb.New(s.cfg.Heartbeat)}
+	if s.cfg.Authority != nil {
+		w.Bundle = s.cfg.Authority.Bundle()
+	}
 	for _, h := range held {
 		w.Drop = append(w.Drop, h.GetRef())
 	}
@@ -207,6 +229,9 @@ func (s *Server) listen(p *session) error {
 		case *pb.SessionRequest_LeaseRefused:
 			s.refused(p, m.LeaseRefused)
 		case *pb.SessionRequest_Heartbeat:
+			p.mu.Lock()
+			p.heard, p.held = s.cfg.Now(), m.Heartbeat.GetHeld()
+			p.mu.Unlock()
 			together(m.Heartbeat.GetHeld(), func(h *pb.HeldLease) {
 				s.apply(p, keyOf(h.GetRef()), lease.Renew{Probe: p.probe, Epoch: h.GetRef().GetEpoch(), Taken: int(h.GetTaken())})
 			})
@@ -305,6 +330,8 @@ func (s *Server) dispatch(ctx context.Context, p *session) {
 		select {
 		case <-work:
 		case <-p.poke:
+		case <-s.drained:
+			return
 		case <-ctx.Done():
 			return
 		}

@@ -73,6 +73,9 @@ func NewAuthority(ctx context.Context, cfg Config) (*Authority, error) {
 	return a, nil
 }
 
+// Bundle is the roots that members are to trust, DER.
+func (a *Authority) Bundle() [][]byte { return a.cfg.CA.Bundle() }
+
 // give is the certificate for a member's key: the one whose reply was lost, or a
 // new one after charge agreed.
 func (a *Authority) give(tx Tx, m Member, public crypto.PublicKey, charge func() error) (*pb.IssuedCertificate, error) {

@@ -76,12 +76,21 @@ func Methods() Table {
 
 		pb.ProbeService_Session_FullMethodName:       {Probes, streams, 0},
 		pb.ProbeService_ReportResults_FullMethodName: {Probes, streams, 0},
+		pb.ProbeService_Renew_FullMethodName:         {Probes, streams, 30 * time.Second},
 
 		pb.ControlService_AddTargets_FullMethodName:   {Operators, commands, 0},
 		pb.ControlService_CreateSurvey_FullMethodName: {Operators, commands, 0},
 		pb.ControlService_GetSurvey_FullMethodName:    {Operators, commands, 0},
 		pb.ControlService_WatchSurvey_FullMethodName:  {Operators, commands, 0},
 		pb.ControlService_CancelSurvey_FullMethodName: {Operators, commands, 0},
+		pb.ControlService_ListSurveys_FullMethodName:  {Operators, commands, 0},
+
+		pb.ControlService_CreateJoinToken_FullMethodName: {Operators, commands, 0},
+		pb.ControlService_ListJoinTokens_FullMethodName:  {Operators, commands, 0},
+		pb.ControlService_RevokeJoinToken_FullMethodName: {Operators, commands, 0},
+		pb.ControlService_ListProbes_FullMethodName:      {Operators, commands, 0},
+		pb.ControlService_GetProbe_FullMethodName:        {Operators, commands, 0},
+		pb.ControlService_BanProbe_FullMethodName:        {Operators, commands, 0},
 
 		grpc_health_v1.Health_Check_FullMethodName: {Operators, commands, 0},
 		grpc_health_v1.Health_List_FullMethodName:  {Operators, commands, 0},

@@ -737,6 +737,887 @@ func (x *SurveyState) GetStalled() string {
 	return ""
 }
 
+// ListSurveysRequest asks for all.
+type ListSurveysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSurveysRequest) Reset() {
+	*x = ListSurveysRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSurveysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSurveysRequest) ProtoMessage() {}
+
+func (x *ListSurveysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSurveysRequest.ProtoReflect.Descriptor instead.
+func (*ListSurveysRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
+// ListSurveysResponse is the surveys' states.
+type ListSurveysResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Surveys       []*SurveyState         `protobuf:"bytes,1,rep,name=surveys" json:"surveys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSurveysResponse) Reset() {
+	*x = ListSurveysResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSurveysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSurveysResponse) ProtoMessage() {}
+
+func (x *ListSurveysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSurveysResponse.ProtoReflect.Descriptor instead.
+func (*ListSurveysResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListSurveysResponse) GetSurveys() []*SurveyState {
+	if x != nil {
+		return x.Surveys
+	}
+	return nil
+}
+
+// CreateJoinTokenRequest says what the token is to be.
+type CreateJoinTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Uses          uint32                 `protobuf:"varint,1,opt,name=uses" json:"uses,omitempty"` // how many probes it lets in
+	Ttl           *durationpb.Duration   `protobuf:"bytes,2,opt,name=ttl" json:"ttl,omitempty"`
+	Labels        map[string]string      `protobuf:"bytes,3,rep,name=labels" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of its probes
+	Prefix        string                 `protobuf:"bytes,4,opt,name=prefix" json:"prefix,omitempty"`                                                                           // of the names of its probes; empty means "probe"
+	Addresses     []string               `protobuf:"bytes,5,rep,name=addresses" json:"addresses,omitempty"`                                                                     // of controllers, host:port; empty: those that the controller was given
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateJoinTokenRequest) Reset() {
+	*x = CreateJoinTokenRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateJoinTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateJoinTokenRequest) ProtoMessage() {}
+
+func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateJoinTokenRequest.ProtoReflect.Descriptor instead.
+func (*CreateJoinTokenRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CreateJoinTokenRequest) GetUses() uint32 {
+	if x != nil {
+		return x.Uses
+	}
+	return 0
+}
+
+func (x *CreateJoinTokenRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *CreateJoinTokenRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *CreateJoinTokenRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *CreateJoinTokenRequest) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+// CreateJoinTokenResponse has the token; its secret is nowhere else.
+type CreateJoinTokenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id" json:"id,omitempty"`
+	Token         string                 `protobuf:"bytes,2,opt,name=token" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateJoinTokenResponse) Reset() {
+	*x = CreateJoinTokenResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateJoinTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateJoinTokenResponse) ProtoMessage() {}
+
+func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateJoinTokenResponse.ProtoReflect.Descriptor instead.
+func (*CreateJoinTokenResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *CreateJoinTokenResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CreateJoinTokenResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+// ListJoinTokensRequest asks for all.
+type ListJoinTokensRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListJoinTokensRequest) Reset() {
+	*x = ListJoinTokensRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListJoinTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListJoinTokensRequest) ProtoMessage() {}
+
+func (x *ListJoinTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListJoinTokensRequest.ProtoReflect.Descriptor instead.
+func (*ListJoinTokensRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
+// ListJoinTokensResponse is the tokens, without their secrets.
+type ListJoinTokensResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tokens        []*JoinToken           `protobuf:"bytes,1,rep,name=tokens" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListJoinTokensResponse) Reset() {
+	*x = ListJoinTokensResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListJoinTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListJoinTokensResponse) ProtoMessage() {}
+
+func (x *ListJoinTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListJoinTokensResponse.ProtoReflect.Descriptor instead.
+func (*ListJoinTokensResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListJoinTokensResponse) GetTokens() []*JoinToken {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+// JoinToken is what is known of a token.
+type JoinToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id" json:"id,omitempty"`
+	Uses          uint32                 `protobuf:"varint,2,opt,name=uses" json:"uses,omitempty"`
+	Used          uint32                 `protobuf:"varint,3,opt,name=used" json:"used,omitempty"`
+	Labels        map[string]string      `protobuf:"bytes,4,rep,name=labels" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Prefix        string                 `protobuf:"bytes,5,opt,name=prefix" json:"prefix,omitempty"`
+	Created       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created" json:"created,omitempty"`
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires" json:"expires,omitempty"`
+	Revoked       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=revoked" json:"revoked,omitempty"` // absent unless it was
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinToken) Reset() {
+	*x = JoinToken{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinToken) ProtoMessage() {}
+
+func (x *JoinToken) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
+func (*JoinToken) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *JoinToken) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *JoinToken) GetUses() uint32 {
+	if x != nil {
+		return x.Uses
+	}
+	return 0
+}
+
+func (x *JoinToken) GetUsed() uint32 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *JoinToken) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *JoinToken) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *JoinToken) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *JoinToken) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *JoinToken) GetRevoked() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Revoked
+	}
+	return nil
+}
+
+// RevokeJoinTokenRequest names a token.
+type RevokeJoinTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeJoinTokenRequest) Reset() {
+	*x = RevokeJoinTokenRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeJoinTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeJoinTokenRequest) ProtoMessage() {}
+
+func (x *RevokeJoinTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeJoinTokenRequest.ProtoReflect.Descriptor instead.
+func (*RevokeJoinTokenRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RevokeJoinTokenRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// RevokeJoinTokenResponse says nothing.
+type RevokeJoinTokenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeJoinTokenResponse) Reset() {
+	*x = RevokeJoinTokenResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeJoinTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeJoinTokenResponse) ProtoMessage() {}
+
+func (x *RevokeJoinTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeJoinTokenResponse.ProtoReflect.Descriptor instead.
+func (*RevokeJoinTokenResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+// ListProbesRequest asks for all.
+type ListProbesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListProbesRequest) Reset() {
+	*x = ListProbesRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListProbesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListProbesRequest) ProtoMessage() {}
+
+func (x *ListProbesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListProbesRequest.ProtoReflect.Descriptor instead.
+func (*ListProbesRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+// ListProbesResponse is the probes.
+type ListProbesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Probes        []*ProbeInfo           `protobuf:"bytes,1,rep,name=probes" json:"probes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListProbesResponse) Reset() {
+	*x = ListProbesResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListProbesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListProbesResponse) ProtoMessage() {}
+
+func (x *ListProbesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListProbesResponse.ProtoReflect.Descriptor instead.
+func (*ListProbesResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListProbesResponse) GetProbes() []*ProbeInfo {
+	if x != nil {
+		return x.Probes
+	}
+	return nil
+}
+
+// GetProbeRequest names a probe.
+type GetProbeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Probe         string                 `protobuf:"bytes,1,opt,name=probe" json:"probe,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetProbeRequest) Reset() {
+	*x = GetProbeRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetProbeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetProbeRequest) ProtoMessage() {}
+
+func (x *GetProbeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetProbeRequest.ProtoReflect.Descriptor instead.
+func (*GetProbeRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *GetProbeRequest) GetProbe() string {
+	if x != nil {
+		return x.Probe
+	}
+	return ""
+}
+
+// GetProbeResponse is a probe.
+type GetProbeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Probe         *ProbeInfo             `protobuf:"bytes,1,opt,name=probe" json:"probe,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetProbeResponse) Reset() {
+	*x = GetProbeResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetProbeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetProbeResponse) ProtoMessage() {}
+
+func (x *GetProbeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetProbeResponse.ProtoReflect.Descriptor instead.
+func (*GetProbeResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GetProbeResponse) GetProbe() *ProbeInfo {
+	if x != nil {
+		return x.Probe
+	}
+	return nil
+}
+
+// BanProbeRequest names a probe, and why.
+type BanProbeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Probe         string                 `protobuf:"bytes,1,opt,name=probe" json:"probe,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BanProbeRequest) Reset() {
+	*x = BanProbeRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BanProbeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BanProbeRequest) ProtoMessage() {}
+
+func (x *BanProbeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BanProbeRequest.ProtoReflect.Descriptor instead.
+func (*BanProbeRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *BanProbeRequest) GetProbe() string {
+	if x != nil {
+		return x.Probe
+	}
+	return ""
+}
+
+func (x *BanProbeRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// BanProbeResponse says nothing.
+type BanProbeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BanProbeResponse) Reset() {
+	*x = BanProbeResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BanProbeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BanProbeResponse) ProtoMessage() {}
+
+func (x *BanProbeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BanProbeResponse.ProtoReflect.Descriptor instead.
+func (*BanProbeResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{25}
+}
+
+// ProbeInfo is what a controller knows of a probe. From connected_since on it
+// is of the session that is open at this controller, and empty without one.
+type ProbeInfo struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
+	Labels         map[string]string      `protobuf:"bytes,2,rep,name=labels" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Token          string                 `protobuf:"bytes,3,opt,name=token" json:"token,omitempty"` // that let it in
+	Joined         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=joined" json:"joined,omitempty"`
+	Recoveries     uint32                 `protobuf:"varint,5,opt,name=recoveries" json:"recoveries,omitempty"`
+	Banned         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=banned" json:"banned,omitempty"` // absent unless it is
+	BanReason      string                 `protobuf:"bytes,7,opt,name=ban_reason,json=banReason" json:"ban_reason,omitempty"`
+	ConnectedSince *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=connected_since,json=connectedSince" json:"connected_since,omitempty"`
+	LastHeard      *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=last_heard,json=lastHeard" json:"last_heard,omitempty"`
+	Address        string                 `protobuf:"bytes,10,opt,name=address" json:"address,omitempty"` // as seen from the controller
+	Version        string                 `protobuf:"bytes,11,opt,name=version" json:"version,omitempty"`
+	Host           *Host                  `protobuf:"bytes,12,opt,name=host" json:"host,omitempty"`
+	Held           []*HeldLease           `protobuf:"bytes,13,rep,name=held" json:"held,omitempty"` // as it last said
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ProbeInfo) Reset() {
+	*x = ProbeInfo{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeInfo) ProtoMessage() {}
+
+func (x *ProbeInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeInfo.ProtoReflect.Descriptor instead.
+func (*ProbeInfo) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ProbeInfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ProbeInfo) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *ProbeInfo) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *ProbeInfo) GetJoined() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Joined
+	}
+	return nil
+}
+
+func (x *ProbeInfo) GetRecoveries() uint32 {
+	if x != nil {
+		return x.Recoveries
+	}
+	return 0
+}
+
+func (x *ProbeInfo) GetBanned() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Banned
+	}
+	return nil
+}
+
+func (x *ProbeInfo) GetBanReason() string {
+	if x != nil {
+		return x.BanReason
+	}
+	return ""
+}
+
+func (x *ProbeInfo) GetConnectedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConnectedSince
+	}
+	return nil
+}
+
+func (x *ProbeInfo) GetLastHeard() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastHeard
+	}
+	return nil
+}
+
+func (x *ProbeInfo) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ProbeInfo) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *ProbeInfo) GetHost() *Host {
+	if x != nil {
+		return x.Host
+	}
+	return nil
+}
+
+func (x *ProbeInfo) GetHeld() []*HeldLease {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
 var File_tfofleet_v1_control_proto protoreflect.FileDescriptor
 
 const file_tfofleet_v1_control_proto_rawDesc = "" +
@@ -789,20 +1670,94 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\x06counts\x18\f \x03(\v2\x19.tfofleet.v1.VerdictCountR\x06counts\x124\n" +
 	"\acreated\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x123\n" +
 	"\aelapsed\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x12\x18\n" +
-	"\astalled\x18\x0f \x01(\tR\astalled*\x91\x01\n" +
+	"\astalled\x18\x0f \x01(\tR\astalled\"\x14\n" +
+	"\x12ListSurveysRequest\"I\n" +
+	"\x13ListSurveysResponse\x122\n" +
+	"\asurveys\x18\x01 \x03(\v2\x18.tfofleet.v1.SurveyStateR\asurveys\"\x93\x02\n" +
+	"\x16CreateJoinTokenRequest\x12\x12\n" +
+	"\x04uses\x18\x01 \x01(\rR\x04uses\x12+\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12G\n" +
+	"\x06labels\x18\x03 \x03(\v2/.tfofleet.v1.CreateJoinTokenRequest.LabelsEntryR\x06labels\x12\x16\n" +
+	"\x06prefix\x18\x04 \x01(\tR\x06prefix\x12\x1c\n" +
+	"\taddresses\x18\x05 \x03(\tR\taddresses\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"D\n" +
+	"\x17CreateJoinTokenResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n" +
+	"\x05token\x18\x02 \x01(\tB\x03\x80\x01\x01R\x05token\"\x17\n" +
+	"\x15ListJoinTokensRequest\"H\n" +
+	"\x16ListJoinTokensResponse\x12.\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x16.tfofleet.v1.JoinTokenR\x06tokens\"\xf4\x02\n" +
+	"\tJoinToken\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04uses\x18\x02 \x01(\rR\x04uses\x12\x12\n" +
+	"\x04used\x18\x03 \x01(\rR\x04used\x12:\n" +
+	"\x06labels\x18\x04 \x03(\v2\".tfofleet.v1.JoinToken.LabelsEntryR\x06labels\x12\x16\n" +
+	"\x06prefix\x18\x05 \x01(\tR\x06prefix\x124\n" +
+	"\acreated\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x124\n" +
+	"\aexpires\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x124\n" +
+	"\arevoked\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\arevoked\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"(\n" +
+	"\x16RevokeJoinTokenRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x19\n" +
+	"\x17RevokeJoinTokenResponse\"\x13\n" +
+	"\x11ListProbesRequest\"D\n" +
+	"\x12ListProbesResponse\x12.\n" +
+	"\x06probes\x18\x01 \x03(\v2\x16.tfofleet.v1.ProbeInfoR\x06probes\"'\n" +
+	"\x0fGetProbeRequest\x12\x14\n" +
+	"\x05probe\x18\x01 \x01(\tR\x05probe\"@\n" +
+	"\x10GetProbeResponse\x12,\n" +
+	"\x05probe\x18\x01 \x01(\v2\x16.tfofleet.v1.ProbeInfoR\x05probe\"?\n" +
+	"\x0fBanProbeRequest\x12\x14\n" +
+	"\x05probe\x18\x01 \x01(\tR\x05probe\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x12\n" +
+	"\x10BanProbeResponse\"\xda\x04\n" +
+	"\tProbeInfo\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
+	"\x06labels\x18\x02 \x03(\v2\".tfofleet.v1.ProbeInfo.LabelsEntryR\x06labels\x12\x14\n" +
+	"\x05token\x18\x03 \x01(\tR\x05token\x122\n" +
+	"\x06joined\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06joined\x12\x1e\n" +
+	"\n" +
+	"recoveries\x18\x05 \x01(\rR\n" +
+	"recoveries\x122\n" +
+	"\x06banned\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06banned\x12\x1d\n" +
+	"\n" +
+	"ban_reason\x18\a \x01(\tR\tbanReason\x12C\n" +
+	"\x0fconnected_since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0econnectedSince\x129\n" +
+	"\n" +
+	"last_heard\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tlastHeard\x12\x18\n" +
+	"\aaddress\x18\n" +
+	" \x01(\tR\aaddress\x12\x18\n" +
+	"\aversion\x18\v \x01(\tR\aversion\x12%\n" +
+	"\x04host\x18\f \x01(\v2\x11.tfofleet.v1.HostR\x04host\x12*\n" +
+	"\x04held\x18\r \x03(\v2\x16.tfofleet.v1.HeldLeaseR\x04held\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\x91\x01\n" +
 	"\vSurveyPhase\x12\x1c\n" +
 	"\x18SURVEY_PHASE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SURVEY_PHASE_RUNNING\x10\x01\x12\x15\n" +
 	"\x11SURVEY_PHASE_DONE\x10\x02\x12\x1a\n" +
 	"\x16SURVEY_PHASE_CANCELLED\x10\x03\x12\x17\n" +
-	"\x13SURVEY_PHASE_FAILED\x10\x042\xab\x03\n" +
+	"\x13SURVEY_PHASE_FAILED\x10\x042\xf5\a\n" +
 	"\x0eControlService\x12O\n" +
 	"\n" +
 	"AddTargets\x12\x1e.tfofleet.v1.AddTargetsRequest\x1a\x1f.tfofleet.v1.AddTargetsResponse(\x01\x12S\n" +
 	"\fCreateSurvey\x12 .tfofleet.v1.CreateSurveyRequest\x1a!.tfofleet.v1.CreateSurveyResponse\x12J\n" +
 	"\tGetSurvey\x12\x1d.tfofleet.v1.GetSurveyRequest\x1a\x1e.tfofleet.v1.GetSurveyResponse\x12R\n" +
 	"\vWatchSurvey\x12\x1f.tfofleet.v1.WatchSurveyRequest\x1a .tfofleet.v1.WatchSurveyResponse0\x01\x12S\n" +
-	"\fCancelSurvey\x12 .tfofleet.v1.CancelSurveyRequest\x1a!.tfofleet.v1.CancelSurveyResponseB,Z%tfofleet/proto/tfofleet/v1;tfofleetv1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
+	"\fCancelSurvey\x12 .tfofleet.v1.CancelSurveyRequest\x1a!.tfofleet.v1.CancelSurveyResponse\x12P\n" +
+	"\vListSurveys\x12\x1f.tfofleet.v1.ListSurveysRequest\x1a .tfofleet.v1.ListSurveysResponse\x12\\\n" +
+	"\x0fCreateJoinToken\x12#.tfofleet.v1.CreateJoinTokenRequest\x1a$.tfofleet.v1.CreateJoinTokenResponse\x12Y\n" +
+	"\x0eListJoinTokens\x12\".tfofleet.v1.ListJoinTokensRequest\x1a#.tfofleet.v1.ListJoinTokensResponse\x12\\\n" +
+	"\x0fRevokeJoinToken\x12#.tfofleet.v1.RevokeJoinTokenRequest\x1a$.tfofleet.v1.RevokeJoinTokenResponse\x12M\n" +
+	"\n" +
+	"ListProbes\x12\x1e.tfofleet.v1.ListProbesRequest\x1a\x1f.tfofleet.v1.ListProbesResponse\x12G\n" +
+	"\bGetProbe\x12\x1c.tfofleet.v1.GetProbeRequest\x1a\x1d.tfofleet.v1.GetProbeResponse\x12G\n" +
+	"\bBanProbe\x12\x1c.tfofleet.v1.BanProbeRequest\x1a\x1d.tfofleet.v1.BanProbeResponseB,Z%tfofleet/proto/tfofleet/v1;tfofleetv1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
 
 var (
 	file_tfofleet_v1_control_proto_rawDescOnce sync.Once
@@ -817,51 +1772,103 @@ func file_tfofleet_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_tfofleet_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tfofleet_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_tfofleet_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_tfofleet_v1_control_proto_goTypes = []any{
-	(SurveyPhase)(0),              // 0: tfofleet.v1.SurveyPhase
-	(*AddTargetsRequest)(nil),     // 1: tfofleet.v1.AddTargetsRequest
-	(*AddTargetsResponse)(nil),    // 2: tfofleet.v1.AddTargetsResponse
-	(*CreateSurveyRequest)(nil),   // 3: tfofleet.v1.CreateSurveyRequest
-	(*CreateSurveyResponse)(nil),  // 4: tfofleet.v1.CreateSurveyResponse
-	(*GetSurveyRequest)(nil),      // 5: tfofleet.v1.GetSurveyRequest
-	(*GetSurveyResponse)(nil),     // 6: tfofleet.v1.GetSurveyResponse
-	(*WatchSurveyRequest)(nil),    // 7: tfofleet.v1.WatchSurveyRequest
-	(*WatchSurveyResponse)(nil),   // 8: tfofleet.v1.WatchSurveyResponse
-	(*CancelSurveyRequest)(nil),   // 9: tfofleet.v1.CancelSurveyRequest
-	(*CancelSurveyResponse)(nil),  // 10: tfofleet.v1.CancelSurveyResponse
-	(*SurveyState)(nil),           // 11: tfofleet.v1.SurveyState
-	(*Target)(nil),                // 12: tfofleet.v1.Target
-	(*SurveySpec)(nil),            // 13: tfofleet.v1.SurveySpec
-	(*VerdictCount)(nil),          // 14: tfofleet.v1.VerdictCount
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
+	(SurveyPhase)(0),                // 0: tfofleet.v1.SurveyPhase
+	(*AddTargetsRequest)(nil),       // 1: tfofleet.v1.AddTargetsRequest
+	(*AddTargetsResponse)(nil),      // 2: tfofleet.v1.AddTargetsResponse
+	(*CreateSurveyRequest)(nil),     // 3: tfofleet.v1.CreateSurveyRequest
+	(*CreateSurveyResponse)(nil),    // 4: tfofleet.v1.CreateSurveyResponse
+	(*GetSurveyRequest)(nil),        // 5: tfofleet.v1.GetSurveyRequest
+	(*GetSurveyResponse)(nil),       // 6: tfofleet.v1.GetSurveyResponse
+	(*WatchSurveyRequest)(nil),      // 7: tfofleet.v1.WatchSurveyRequest
+	(*WatchSurveyResponse)(nil),     // 8: tfofleet.v1.WatchSurveyResponse
+	(*CancelSurveyRequest)(nil),     // 9: tfofleet.v1.CancelSurveyRequest
+	(*CancelSurveyResponse)(nil),    // 10: tfofleet.v1.CancelSurveyResponse
+	(*SurveyState)(nil),             // 11: tfofleet.v1.SurveyState
+	(*ListSurveysRequest)(nil),      // 12: tfofleet.v1.ListSurveysRequest
+	(*ListSurveysResponse)(nil),     // 13: tfofleet.v1.ListSurveysResponse
+	(*CreateJoinTokenRequest)(nil),  // 14: tfofleet.v1.CreateJoinTokenRequest
+	(*CreateJoinTokenResponse)(nil), // 15: tfofleet.v1.CreateJoinTokenResponse
+	(*ListJoinTokensRequest)(nil),   // 16: tfofleet.v1.ListJoinTokensRequest
+	(*ListJoinTokensResponse)(nil),  // 17: tfofleet.v1.ListJoinTokensResponse
+	(*JoinToken)(nil),               // 18: tfofleet.v1.JoinToken
+	(*RevokeJoinTokenRequest)(nil),  // 19: tfofleet.v1.RevokeJoinTokenRequest
+	(*RevokeJoinTokenResponse)(nil), // 20: tfofleet.v1.RevokeJoinTokenResponse
+	(*ListProbesRequest)(nil),       // 21: tfofleet.v1.ListProbesRequest
+	(*ListProbesResponse)(nil),      // 22: tfofleet.v1.ListProbesResponse
+	(*GetProbeRequest)(nil),         // 23: tfofleet.v1.GetProbeRequest
+	(*GetProbeResponse)(nil),        // 24: tfofleet.v1.GetProbeResponse
+	(*BanProbeRequest)(nil),         // 25: tfofleet.v1.BanProbeRequest
+	(*BanProbeResponse)(nil),        // 26: tfofleet.v1.BanProbeResponse
+	(*ProbeInfo)(nil),               // 27: tfofleet.v1.ProbeInfo
+	nil,                             // 28: tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
+	nil,                             // 29: tfofleet.v1.JoinToken.LabelsEntry
+	nil,                             // 30: tfofleet.v1.ProbeInfo.LabelsEntry
+	(*Target)(nil),                  // 31: tfofleet.v1.Target
+	(*SurveySpec)(nil),              // 32: tfofleet.v1.SurveySpec
+	(*VerdictCount)(nil),            // 33: tfofleet.v1.VerdictCount
+	(*timestamppb.Timestamp)(nil),   // 34: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 35: google.protobuf.Duration
+	(*Host)(nil),                    // 36: tfofleet.v1.Host
+	(*HeldLease)(nil),               // 37: tfofleet.v1.HeldLease
 }
 var file_tfofleet_v1_control_proto_depIdxs = []int32{
-	12, // 0: tfofleet.v1.AddTargetsRequest.targets:type_name -> tfofleet.v1.Target
-	13, // 1: tfofleet.v1.CreateSurveyRequest.spec:type_name -> tfofleet.v1.SurveySpec
+	31, // 0: tfofleet.v1.AddTargetsRequest.targets:type_name -> tfofleet.v1.Target
+	32, // 1: tfofleet.v1.CreateSurveyRequest.spec:type_name -> tfofleet.v1.SurveySpec
 	11, // 2: tfofleet.v1.GetSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
 	11, // 3: tfofleet.v1.WatchSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
 	11, // 4: tfofleet.v1.CancelSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
 	0,  // 5: tfofleet.v1.SurveyState.phase:type_name -> tfofleet.v1.SurveyPhase
-	14, // 6: tfofleet.v1.SurveyState.counts:type_name -> tfofleet.v1.VerdictCount
-	15, // 7: tfofleet.v1.SurveyState.created:type_name -> google.protobuf.Timestamp
-	16, // 8: tfofleet.v1.SurveyState.elapsed:type_name -> google.protobuf.Duration
-	1,  // 9: tfofleet.v1.ControlService.AddTargets:input_type -> tfofleet.v1.AddTargetsRequest
-	3,  // 10: tfofleet.v1.ControlService.CreateSurvey:input_type -> tfofleet.v1.CreateSurveyRequest
-	5,  // 11: tfofleet.v1.ControlService.GetSurvey:input_type -> tfofleet.v1.GetSurveyRequest
-	7,  // 12: tfofleet.v1.ControlService.WatchSurvey:input_type -> tfofleet.v1.WatchSurveyRequest
-	9,  // 13: tfofleet.v1.ControlService.CancelSurvey:input_type -> tfofleet.v1.CancelSurveyRequest
-	2,  // 14: tfofleet.v1.ControlService.AddTargets:output_type -> tfofleet.v1.AddTargetsResponse
-	4,  // 15: tfofleet.v1.ControlService.CreateSurvey:output_type -> tfofleet.v1.CreateSurveyResponse
-	6,  // 16: tfofleet.v1.ControlService.GetSurvey:output_type -> tfofleet.v1.GetSurveyResponse
-	8,  // 17: tfofleet.v1.ControlService.WatchSurvey:output_type -> tfofleet.v1.WatchSurveyResponse
-	10, // 18: tfofleet.v1.ControlService.CancelSurvey:output_type -> tfofleet.v1.CancelSurveyResponse
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	33, // 6: tfofleet.v1.SurveyState.counts:type_name -> tfofleet.v1.VerdictCount
+	34, // 7: tfofleet.v1.SurveyState.created:type_name -> google.protobuf.Timestamp
+	35, // 8: tfofleet.v1.SurveyState.elapsed:type_name -> google.protobuf.Duration
+	11, // 9: tfofleet.v1.ListSurveysResponse.surveys:type_name -> tfofleet.v1.SurveyState
+	35, // 10: tfofleet.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	28, // 11: tfofleet.v1.CreateJoinTokenRequest.labels:type_name -> tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
+	18, // 12: tfofleet.v1.ListJoinTokensResponse.tokens:type_name -> tfofleet.v1.JoinToken
+	29, // 13: tfofleet.v1.JoinToken.labels:type_name -> tfofleet.v1.JoinToken.LabelsEntry
+	34, // 14: tfofleet.v1.JoinToken.created:type_name -> google.protobuf.Timestamp
+	34, // 15: tfofleet.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
+	34, // 16: tfofleet.v1.JoinToken.revoked:type_name -> google.protobuf.Timestamp
+	27, // 17: tfofleet.v1.ListProbesResponse.probes:type_name -> tfofleet.v1.ProbeInfo
+	27, // 18: tfofleet.v1.GetProbeResponse.probe:type_name -> tfofleet.v1.ProbeInfo
+	30, // 19: tfofleet.v1.ProbeInfo.labels:type_name -> tfofleet.v1.ProbeInfo.LabelsEntry
+	34, // 20: tfofleet.v1.ProbeInfo.joined:type_name -> google.protobuf.Timestamp
+	34, // 21: tfofleet.v1.ProbeInfo.banned:type_name -> google.protobuf.Timestamp
+	34, // 22: tfofleet.v1.ProbeInfo.connected_since:type_name -> google.protobuf.Timestamp
+	34, // 23: tfofleet.v1.ProbeInfo.last_heard:type_name -> google.protobuf.Timestamp
+	36, // 24: tfofleet.v1.ProbeInfo.host:type_name -> tfofleet.v1.Host
+	37, // 25: tfofleet.v1.ProbeInfo.held:type_name -> tfofleet.v1.HeldLease
+	1,  // 26: tfofleet.v1.ControlService.AddTargets:input_type -> tfofleet.v1.AddTargetsRequest
+	3,  // 27: tfofleet.v1.ControlService.CreateSurvey:input_type -> tfofleet.v1.CreateSurveyRequest
+	5,  // 28: tfofleet.v1.ControlService.GetSurvey:input_type -> tfofleet.v1.GetSurveyRequest
+	7,  // 29: tfofleet.v1.ControlService.WatchSurvey:input_type -> tfofleet.v1.WatchSurveyRequest
+	9,  // 30: tfofleet.v1.ControlService.CancelSurvey:input_type -> tfofleet.v1.CancelSurveyRequest
+	12, // 31: tfofleet.v1.ControlService.ListSurveys:input_type -> tfofleet.v1.ListSurveysRequest
+	14, // 32: tfofleet.v1.ControlService.CreateJoinToken:input_type -> tfofleet.v1.CreateJoinTokenRequest
+	16, // 33: tfofleet.v1.ControlService.ListJoinTokens:input_type -> tfofleet.v1.ListJoinTokensRequest
+	19, // 34: tfofleet.v1.ControlService.RevokeJoinToken:input_type -> tfofleet.v1.RevokeJoinTokenRequest
+	21, // 35: tfofleet.v1.ControlService.ListProbes:input_type -> tfofleet.v1.ListProbesRequest
+	23, // 36: tfofleet.v1.ControlService.GetProbe:input_type -> tfofleet.v1.GetProbeRequest
+	25, // 37: tfofleet.v1.ControlService.BanProbe:input_type -> tfofleet.v1.BanProbeRequest
+	2,  // 38: tfofleet.v1.ControlService.AddTargets:output_type -> tfofleet.v1.AddTargetsResponse
+	4,  // 39: tfofleet.v1.ControlService.CreateSurvey:output_type -> tfofleet.v1.CreateSurveyResponse
+	6,  // 40: tfofleet.v1.ControlService.GetSurvey:output_type -> tfofleet.v1.GetSurveyResponse
+	8,  // 41: tfofleet.v1.ControlService.WatchSurvey:output_type -> tfofleet.v1.WatchSurveyResponse
+	10, // 42: tfofleet.v1.ControlService.CancelSurvey:output_type -> tfofleet.v1.CancelSurveyResponse
+	13, // 43: tfofleet.v1.ControlService.ListSurveys:output_type -> tfofleet.v1.ListSurveysResponse
+	15, // 44: tfofleet.v1.ControlService.CreateJoinToken:output_type -> tfofleet.v1.CreateJoinTokenResponse
+	17, // 45: tfofleet.v1.ControlService.ListJoinTokens:output_type -> tfofleet.v1.ListJoinTokensResponse
+	20, // 46: tfofleet.v1.ControlService.RevokeJoinToken:output_type -> tfofleet.v1.RevokeJoinTokenResponse
+	22, // 47: tfofleet.v1.ControlService.ListProbes:output_type -> tfofleet.v1.ListProbesResponse
+	24, // 48: tfofleet.v1.ControlService.GetProbe:output_type -> tfofleet.v1.GetProbeResponse
+	26, // 49: tfofleet.v1.ControlService.BanProbe:output_type -> tfofleet.v1.BanProbeResponse
+	38, // [38:50] is the sub-list for method output_type
+	26, // [26:38] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_tfofleet_v1_control_proto_init() }
@@ -877,7 +1884,7 @@ func file_tfofleet_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tfofleet_v1_control_proto_rawDesc), len(file_tfofleet_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,11 +19,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ControlService_AddTargets_FullMethodName   = "/tfofleet.v1.ControlService/AddTargets"
-	ControlService_CreateSurvey_FullMethodName = "/tfofleet.v1.ControlService/CreateSurvey"
-	ControlService_GetSurvey_FullMethodName    = "/tfofleet.v1.ControlService/GetSurvey"
-	ControlService_WatchSurvey_FullMethodName  = "/tfofleet.v1.ControlService/WatchSurvey"
-	ControlService_CancelSurvey_FullMethodName = "/tfofleet.v1.ControlService/CancelSurvey"
+	ControlService_AddTargets_FullMethodName      = "/tfofleet.v1.ControlService/AddTargets"
+	ControlService_CreateSurvey_FullMethodName    = "/tfofleet.v1.ControlService/CreateSurvey"
+	ControlService_GetSurvey_FullMethodName       = "/tfofleet.v1.ControlService/GetSurvey"
+	ControlService_WatchSurvey_FullMethodName     = "/tfofleet.v1.ControlService/WatchSurvey"
+	ControlService_CancelSurvey_FullMethodName    = "/tfofleet.v1.ControlService/CancelSurvey"
+	ControlService_ListSurveys_FullMethodName     = "/tfofleet.v1.ControlService/ListSurveys"
+	ControlService_CreateJoinToken_FullMethodName = "/tfofleet.v1.ControlService/CreateJoinToken"
+	ControlService_ListJoinTokens_FullMethodName  = "/tfofleet.v1.ControlService/ListJoinTokens"
+	ControlService_RevokeJoinToken_FullMethodName = "/tfofleet.v1.ControlService/RevokeJoinToken"
+	ControlService_ListProbes_FullMethodName      = "/tfofleet.v1.ControlService/ListProbes"
+	ControlService_GetProbe_FullMethodName        = "/tfofleet.v1.ControlService/GetProbe"
+	ControlService_BanProbe_FullMethodName        = "/tfofleet.v1.ControlService/BanProbe"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -44,6 +51,20 @@ type ControlServiceClient interface {
 	WatchSurvey(ctx context.Context, in *WatchSurveyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSurveyResponse], error)
 	// CancelSurvey ends a survey: no new target is started, what was measured is kept.
 	CancelSurvey(ctx context.Context, in *CancelSurveyRequest, opts ...grpc.CallOption) (*CancelSurveyResponse, error)
+	// ListSurveys tells of every survey, oldest first.
+	ListSurveys(ctx context.Context, in *ListSurveysRequest, opts ...grpc.CallOption) (*ListSurveysResponse, error)
+	// CreateJoinToken makes a token that lets probes in. It is shown once.
+	CreateJoinToken(ctx context.Context, in *CreateJoinTokenRequest, opts ...grpc.CallOption) (*CreateJoinTokenResponse, error)
+	// ListJoinTokens tells of every token, oldest first.
+	ListJoinTokens(ctx context.Context, in *ListJoinTokensRequest, opts ...grpc.CallOption) (*ListJoinTokensResponse, error)
+	// RevokeJoinToken ends a token; the probes it let in stay.
+	RevokeJoinToken(ctx context.Context, in *RevokeJoinTokenRequest, opts ...grpc.CallOption) (*RevokeJoinTokenResponse, error)
+	// ListProbes tells of every probe, by name.
+	ListProbes(ctx context.Context, in *ListProbesRequest, opts ...grpc.CallOption) (*ListProbesResponse, error)
+	// GetProbe tells of one probe.
+	GetProbe(ctx context.Context, in *GetProbeRequest, opts ...grpc.CallOption) (*GetProbeResponse, error)
+	// BanProbe ends a probe for good: its streams end, and every call is refused.
+	BanProbe(ctx context.Context, in *BanProbeRequest, opts ...grpc.CallOption) (*BanProbeResponse, error)
 }
 
 type controlServiceClient struct {
@@ -116,6 +137,76 @@ func (c *controlServiceClient) CancelSurvey(ctx context.Context, in *CancelSurve
 	return out, nil
 }
 
+func (c *controlServiceClient) ListSurveys(ctx context.Context, in *ListSurveysRequest, opts ...grpc.CallOption) (*ListSurveysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSurveysResponse)
+	err := c.cc.Invoke(ctx, ControlService_ListSurveys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) CreateJoinToken(ctx context.Context, in *CreateJoinTokenRequest, opts ...grpc.CallOption) (*CreateJoinTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateJoinTokenResponse)
+	err := c.cc.Invoke(ctx, ControlService_CreateJoinToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) ListJoinTokens(ctx context.Context, in *ListJoinTokensRequest, opts ...grpc.CallOption) (*ListJoinTokensResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListJoinTokensResponse)
+	err := c.cc.Invoke(ctx, ControlService_ListJoinTokens_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) RevokeJoinToken(ctx context.Context, in *RevokeJoinTokenRequest, opts ...grpc.CallOption) (*RevokeJoinTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeJoinTokenResponse)
+	err := c.cc.Invoke(ctx, ControlService_RevokeJoinToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) ListProbes(ctx context.Context, in *ListProbesRequest, opts ...grpc.CallOption) (*ListProbesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListProbesResponse)
+	err := c.cc.Invoke(ctx, ControlService_ListProbes_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) GetProbe(ctx context.Context, in *GetProbeRequest, opts ...grpc.CallOption) (*GetProbeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetProbeResponse)
+	err := c.cc.Invoke(ctx, ControlService_GetProbe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) BanProbe(ctx context.Context, in *BanProbeRequest, opts ...grpc.CallOption) (*BanProbeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BanProbeResponse)
+	err := c.cc.Invoke(ctx, ControlService_BanProbe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServiceServer is the server API for ControlService service.
 // All implementations must embed UnimplementedControlServiceServer
 // for forward compatibility.
@@ -134,6 +225,20 @@ type ControlServiceServer interface {
 	WatchSurvey(*WatchSurveyRequest, grpc.ServerStreamingServer[WatchSurveyResponse]) error
 	// CancelSurvey ends a survey: no new target is started, what was measured is kept.
 	CancelSurvey(context.Context, *CancelSurveyRequest) (*CancelSurveyResponse, error)
+	// ListSurveys tells of every survey, oldest first.
+	ListSurveys(context.Context, *ListSurveysRequest) (*ListSurveysResponse, error)
+	// CreateJoinToken makes a token that lets probes in. It is shown once.
+	CreateJoinToken(context.Context, *CreateJoinTokenRequest) (*CreateJoinTokenResponse, error)
+	// ListJoinTokens tells of every token, oldest first.
+	ListJoinTokens(context.Context, *ListJoinTokensRequest) (*ListJoinTokensResponse, error)
+	// RevokeJoinToken ends a token; the probes it let in stay.
+	RevokeJoinToken(context.Context, *RevokeJoinTokenRequest) (*RevokeJoinTokenResponse, error)
+	// ListProbes tells of every probe, by name.
+	ListProbes(context.Context, *ListProbesRequest) (*ListProbesResponse, error)
+	// GetProbe tells of one probe.
+	GetProbe(context.Context, *GetProbeRequest) (*GetProbeResponse, error)
+	// BanProbe ends a probe for good: its streams end, and every call is refused.
+	BanProbe(context.Context, *BanProbeRequest) (*BanProbeResponse, error)
 	mustEmbedUnimplementedControlServiceServer()
 }
 
@@ -158,6 +263,27 @@ func (UnimplementedControlServiceServer) WatchSurvey(*WatchSurveyRequest, grpc.S
 }
 func (UnimplementedControlServiceServer) CancelSurvey(context.Context, *CancelSurveyRequest) (*CancelSurveyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelSurvey not implemented")
+}
+func (UnimplementedControlServiceServer) ListSurveys(context.Context, *ListSurveysRequest) (*ListSurveysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSurveys not implemented")
+}
+func (UnimplementedControlServiceServer) CreateJoinToken(context.Context, *CreateJoinTokenRequest) (*CreateJoinTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateJoinToken not implemented")
+}
+func (UnimplementedControlServiceServer) ListJoinTokens(context.Context, *ListJoinTokensRequest) (*ListJoinTokensResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListJoinTokens not implemented")
+}
+func (UnimplementedControlServiceServer) RevokeJoinToken(context.Context, *RevokeJoinTokenRequest) (*RevokeJoinTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeJoinToken not implemented")
+}
+func (UnimplementedControlServiceServer) ListProbes(context.Context, *ListProbesRequest) (*ListProbesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListProbes not implemented")
+}
+func (UnimplementedControlServiceServer) GetProbe(context.Context, *GetProbeRequest) (*GetProbeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetProbe not implemented")
+}
+func (UnimplementedControlServiceServer) BanProbe(context.Context, *BanProbeRequest) (*BanProbeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BanProbe not implemented")
 }
 func (UnimplementedControlServiceServer) mustEmbedUnimplementedControlServiceServer() {}
 func (UnimplementedControlServiceServer) testEmbeddedByValue()                        {}
@@ -252,6 +378,132 @@ func _ControlService_CancelSurvey_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_ListSurveys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSurveysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ListSurveys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ListSurveys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ListSurveys(ctx, req.(*ListSurveysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_CreateJoinToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateJoinTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).CreateJoinToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_CreateJoinToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).CreateJoinToken(ctx, req.(*CreateJoinTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_ListJoinTokens_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListJoinTokensRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ListJoinTokens(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ListJoinTokens_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ListJoinTokens(ctx, req.(*ListJoinTokensRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_RevokeJoinToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeJoinTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).RevokeJoinToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_RevokeJoinToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).RevokeJoinToken(ctx, req.(*RevokeJoinTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_ListProbes_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListProbesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ListProbes(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ListProbes_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ListProbes(ctx, req.(*ListProbesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_GetProbe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetProbeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).GetProbe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_GetProbe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).GetProbe(ctx, req.(*GetProbeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_BanProbe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BanProbeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).BanProbe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_BanProbe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).BanProbe(ctx, req.(*BanProbeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControlService_ServiceDesc is the grpc.ServiceDesc for ControlService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -270,6 +522,34 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CancelSurvey",
 			Handler:    _ControlService_CancelSurvey_Handler,
+		},
+		{
+			MethodName: "ListSurveys",
+			Handler:    _ControlService_ListSurveys_Handler,
+		},
+		{
+			MethodName: "CreateJoinToken",
+			Handler:    _ControlService_CreateJoinToken_Handler,
+		},
+		{
+			MethodName: "ListJoinTokens",
+			Handler:    _ControlService_ListJoinTokens_Handler,
+		},
+		{
+			MethodName: "RevokeJoinToken",
+			Handler:    _ControlService_RevokeJoinToken_Handler,
+		},
+		{
+			MethodName: "ListProbes",
+			Handler:    _ControlService_ListProbes_Handler,
+		},
+		{
+			MethodName: "GetProbe",
+			Handler:    _ControlService_GetProbe_Handler,
+		},
+		{
+			MethodName: "BanProbe",
+			Handler:    _ControlService_BanProbe_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

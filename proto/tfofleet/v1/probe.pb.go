@@ -84,6 +84,96 @@ func (RefusalReason) EnumDescriptor() ([]byte, []int) {
 	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{0}
 }
 
+// RenewRequest asks for the next certificate.
+type RenewRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Csr           []byte                 `protobuf:"bytes,1,opt,name=csr" json:"csr,omitempty"` // as in EnrollRequest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *RenewRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+// RenewResponse is the next certificate.
+type RenewResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Issued        *IssuedCertificate     `protobuf:"bytes,1,opt,name=issued" json:"issued,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewResponse) Reset() {
+	*x = RenewResponse{}
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewResponse) ProtoMessage() {}
+
+func (x *RenewResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
+func (*RenewResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RenewResponse) GetIssued() *IssuedCertificate {
+	if x != nil {
+		return x.Issued
+	}
+	return nil
+}
+
 // SessionRequest is one message from the probe.
 type SessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -101,7 +191,7 @@ type SessionRequest struct {
 
 func (x *SessionRequest) Reset() {
 	*x = SessionRequest{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[0]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -113,7 +203,7 @@ func (x *SessionRequest) String() string {
 func (*SessionRequest) ProtoMessage() {}
 
 func (x *SessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[0]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -126,7 +216,7 @@ func (x *SessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRequest.ProtoReflect.Descriptor instead.
 func (*SessionRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{0}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SessionRequest) GetMessage() isSessionRequest_Message {
@@ -230,7 +320,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[1]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -242,7 +332,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[1]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -255,7 +345,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{1}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *SessionResponse) GetMessage() isSessionResponse_Message {
@@ -327,7 +417,7 @@ type LeaseRef struct {
 
 func (x *LeaseRef) Reset() {
 	*x = LeaseRef{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[2]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -339,7 +429,7 @@ func (x *LeaseRef) String() string {
 func (*LeaseRef) ProtoMessage() {}
 
 func (x *LeaseRef) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[2]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -352,7 +442,7 @@ func (x *LeaseRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRef.ProtoReflect.Descriptor instead.
 func (*LeaseRef) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{2}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *LeaseRef) GetSurvey() string {
@@ -387,7 +477,7 @@ type HeldLease struct {
 
 func (x *HeldLease) Reset() {
 	*x = HeldLease{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[3]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -399,7 +489,7 @@ func (x *HeldLease) String() string {
 func (*HeldLease) ProtoMessage() {}
 
 func (x *HeldLease) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[3]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -412,7 +502,7 @@ func (x *HeldLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldLease.ProtoReflect.Descriptor instead.
 func (*HeldLease) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{3}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *HeldLease) GetRef() *LeaseRef {
@@ -445,7 +535,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[4]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -457,7 +547,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[4]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -470,7 +560,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{4}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Hello) GetProbe() string {
@@ -537,7 +627,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[5]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +639,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[5]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +652,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{5}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Host) GetHostname() string {
@@ -613,14 +703,15 @@ type Welcome struct {
 	Session           string                 `protobuf:"bytes,1,opt,name=session" json:"session,omitempty"`
 	Protocol          uint32                 `protobuf:"varint,2,opt,name=protocol" json:"protocol,omitempty"`
 	HeartbeatInterval *durationpb.Duration   `protobuf:"bytes,3,opt,name=heartbeat_interval,json=heartbeatInterval" json:"heartbeat_interval,omitempty"`
-	Drop              []*LeaseRef            `protobuf:"bytes,4,rep,name=drop" json:"drop,omitempty"` // leases of Hello that are no longer the probe's
+	Drop              []*LeaseRef            `protobuf:"bytes,4,rep,name=drop" json:"drop,omitempty"`     // leases of Hello that are no longer the probe's
+	Bundle            [][]byte               `protobuf:"bytes,5,rep,name=bundle" json:"bundle,omitempty"` // CA certificates to trust from now on, DER; empty where there is no CA
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[6]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +723,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[6]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +736,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{6}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Welcome) GetSession() string {
@@ -676,6 +767,13 @@ func (x *Welcome) GetDrop() []*LeaseRef {
 	return nil
 }
 
+func (x *Welcome) GetBundle() [][]byte {
+	if x != nil {
+		return x.Bundle
+	}
+	return nil
+}
+
 // Credit says how many leases of this session the probe takes in all, from the
 // first on: what is on its way when credit changes is counted on both sides.
 type Credit struct {
@@ -687,7 +785,7 @@ type Credit struct {
 
 func (x *Credit) Reset() {
 	*x = Credit{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[7]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +797,7 @@ func (x *Credit) String() string {
 func (*Credit) ProtoMessage() {}
 
 func (x *Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[7]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +810,7 @@ func (x *Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit.ProtoReflect.Descriptor instead.
 func (*Credit) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{7}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Credit) GetLeases() uint64 {
@@ -740,7 +838,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[8]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -752,7 +850,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[8]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -765,7 +863,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{8}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Lease) GetRef() *LeaseRef {
@@ -820,7 +918,7 @@ type LeaseAccepted struct {
 
 func (x *LeaseAccepted) Reset() {
 	*x = LeaseAccepted{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[9]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +930,7 @@ func (x *LeaseAccepted) String() string {
 func (*LeaseAccepted) ProtoMessage() {}
 
 func (x *LeaseAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[9]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +943,7 @@ func (x *LeaseAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseAccepted.ProtoReflect.Descriptor instead.
 func (*LeaseAccepted) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{9}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *LeaseAccepted) GetRef() *LeaseRef {
@@ -867,7 +965,7 @@ type LeaseRefused struct {
 
 func (x *LeaseRefused) Reset() {
 	*x = LeaseRefused{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[10]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +977,7 @@ func (x *LeaseRefused) String() string {
 func (*LeaseRefused) ProtoMessage() {}
 
 func (x *LeaseRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[10]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +990,7 @@ func (x *LeaseRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRefused.ProtoReflect.Descriptor instead.
 func (*LeaseRefused) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{10}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LeaseRefused) GetRef() *LeaseRef {
@@ -926,7 +1024,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[11]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1036,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[11]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1049,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{11}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Heartbeat) GetHeld() []*HeldLease {
@@ -973,7 +1071,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[12]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -985,7 +1083,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[12]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -998,7 +1096,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{12}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Cancel) GetRef() *LeaseRef {
@@ -1025,7 +1123,7 @@ type ReportResultsRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Probe    string                 `protobuf:"bytes,1,opt,name=probe" json:"probe,omitempty"`
 	Lease    *LeaseRef              `protobuf:"bytes,2,opt,name=lease" json:"lease,omitempty"`
-	Sequence uint64                 `protobuf:"varint,3,opt,name=sequence" json:"sequence,omitempty"` // counts the batches of this lease from 0
+	Sequence uint64                 `protobuf:"varint,3,opt,name=sequence" json:"sequence,omitempty"` // no other batch of this lease has it
 	// What the batch holds, so that it need not be opened to be counted: the
 	// index of each target, and how it ended.
 	Indexes  []uint32  `protobuf:"varint,4,rep,packed,name=indexes" json:"indexes,omitempty"`
@@ -1040,7 +1138,7 @@ type ReportResultsRequest struct {
 
 func (x *ReportResultsRequest) Reset() {
 	*x = ReportResultsRequest{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[13]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1150,7 @@ func (x *ReportResultsRequest) String() string {
 func (*ReportResultsRequest) ProtoMessage() {}
 
 func (x *ReportResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[13]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1163,7 @@ func (x *ReportResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResultsRequest.ProtoReflect.Descriptor instead.
 func (*ReportResultsRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{13}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReportResultsRequest) GetProbe() string {
@@ -1136,7 +1234,7 @@ type ReportResultsResponse struct {
 
 func (x *ReportResultsResponse) Reset() {
 	*x = ReportResultsResponse{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[14]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1246,7 @@ func (x *ReportResultsResponse) String() string {
 func (*ReportResultsResponse) ProtoMessage() {}
 
 func (x *ReportResultsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[14]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1259,7 @@ func (x *ReportResultsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResultsResponse.ProtoReflect.Descriptor instead.
 func (*ReportResultsResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{14}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReportResultsResponse) GetLease() *LeaseRef {
@@ -1197,7 +1295,7 @@ type VerdictCount struct {
 
 func (x *VerdictCount) Reset() {
 	*x = VerdictCount{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[15]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1209,7 +1307,7 @@ func (x *VerdictCount) String() string {
 func (*VerdictCount) ProtoMessage() {}
 
 func (x *VerdictCount) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[15]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +1320,7 @@ func (x *VerdictCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerdictCount.ProtoReflect.Descriptor instead.
 func (*VerdictCount) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{15}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VerdictCount) GetOutcome() Outcome {
@@ -1269,7 +1367,7 @@ type SurveySpec struct {
 
 func (x *SurveySpec) Reset() {
 	*x = SurveySpec{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[16]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1379,7 @@ func (x *SurveySpec) String() string {
 func (*SurveySpec) ProtoMessage() {}
 
 func (x *SurveySpec) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[16]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1392,7 @@ func (x *SurveySpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SurveySpec.ProtoReflect.Descriptor instead.
 func (*SurveySpec) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{16}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SurveySpec) GetPlan() Plan {
@@ -1371,7 +1469,11 @@ var File_tfofleet_v1_probe_proto protoreflect.FileDescriptor
 
 const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\n" +
-	"\x17tfofleet/v1/probe.proto\x12\vtfofleet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dtfofleet/v1/measurement.proto\"\xb5\x02\n" +
+	"\x17tfofleet/v1/probe.proto\x12\vtfofleet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1ctfofleet/v1/enrollment.proto\x1a\x1dtfofleet/v1/measurement.proto\" \n" +
+	"\fRenewRequest\x12\x10\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\"G\n" +
+	"\rRenewResponse\x126\n" +
+	"\x06issued\x18\x01 \x01(\v2\x1e.tfofleet.v1.IssuedCertificateR\x06issued\"\xb5\x02\n" +
 	"\x0eSessionRequest\x12*\n" +
 	"\x05hello\x18\x01 \x01(\v2\x12.tfofleet.v1.HelloH\x00R\x05hello\x12-\n" +
 	"\x06credit\x18\x02 \x01(\v2\x13.tfofleet.v1.CreditH\x00R\x06credit\x12C\n" +
@@ -1405,12 +1507,13 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\x04arch\x18\x03 \x01(\tR\x04arch\x12!\n" +
 	"\ftcp_fastopen\x18\x04 \x01(\x05R\vtcpFastopen\x12.\n" +
 	"\x13blackhole_timeout_s\x18\x05 \x01(\x05R\x11blackholeTimeoutS\x12<\n" +
-	"\x11can_clear_cookies\x18\x06 \x01(\x0e2\x10.tfofleet.v1.TriR\x0fcanClearCookies\"\xb4\x01\n" +
+	"\x11can_clear_cookies\x18\x06 \x01(\x0e2\x10.tfofleet.v1.TriR\x0fcanClearCookies\"\xcc\x01\n" +
 	"\aWelcome\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\rR\bprotocol\x12H\n" +
 	"\x12heartbeat_interval\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12)\n" +
-	"\x04drop\x18\x04 \x03(\v2\x15.tfofleet.v1.LeaseRefR\x04drop\" \n" +
+	"\x04drop\x18\x04 \x03(\v2\x15.tfofleet.v1.LeaseRefR\x04drop\x12\x16\n" +
+	"\x06bundle\x18\x05 \x03(\fR\x06bundle\" \n" +
 	"\x06Credit\x12\x16\n" +
 	"\x06leases\x18\x01 \x01(\x04R\x06leases\"\xdb\x01\n" +
 	"\x05Lease\x12'\n" +
@@ -1469,10 +1572,11 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\x13REFUSAL_REASON_BUSY\x10\x03\x12\x1b\n" +
 	"\x17REFUSAL_REASON_DRAINING\x10\x04\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNSUPPORTED\x10\x05\x12\x1a\n" +
-	"\x16REFUSAL_REASON_EXPIRED\x10\x062\xb4\x01\n" +
+	"\x16REFUSAL_REASON_EXPIRED\x10\x062\xf4\x01\n" +
 	"\fProbeService\x12H\n" +
 	"\aSession\x12\x1b.tfofleet.v1.SessionRequest\x1a\x1c.tfofleet.v1.SessionResponse(\x010\x01\x12Z\n" +
-	"\rReportResults\x12!.tfofleet.v1.ReportResultsRequest\x1a\".tfofleet.v1.ReportResultsResponse(\x010\x01B,Z%tfofleet/proto/tfofleet/v1;tfofleetv1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
+	"\rReportResults\x12!.tfofleet.v1.ReportResultsRequest\x1a\".tfofleet.v1.ReportResultsResponse(\x010\x01\x12>\n" +
+	"\x05Renew\x12\x19.tfofleet.v1.RenewRequest\x1a\x1a.tfofleet.v1.RenewResponseB,Z%tfofleet/proto/tfofleet/v1;tfofleetv1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
 
 var (
 	file_tfofleet_v1_probe_proto_rawDescOnce sync.Once
@@ -1487,78 +1591,84 @@ func file_tfofleet_v1_probe_proto_rawDescGZIP() []byte {
 }
 
 var file_tfofleet_v1_probe_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tfofleet_v1_probe_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_tfofleet_v1_probe_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_tfofleet_v1_probe_proto_goTypes = []any{
 	(RefusalReason)(0),            // 0: tfofleet.v1.RefusalReason
-	(*SessionRequest)(nil),        // 1: tfofleet.v1.SessionRequest
-	(*SessionResponse)(nil),       // 2: tfofleet.v1.SessionResponse
-	(*LeaseRef)(nil),              // 3: tfofleet.v1.LeaseRef
-	(*HeldLease)(nil),             // 4: tfofleet.v1.HeldLease
-	(*Hello)(nil),                 // 5: tfofleet.v1.Hello
-	(*Host)(nil),                  // 6: tfofleet.v1.Host
-	(*Welcome)(nil),               // 7: tfofleet.v1.Welcome
-	(*Credit)(nil),                // 8: tfofleet.v1.Credit
-	(*Lease)(nil),                 // 9: tfofleet.v1.Lease
-	(*LeaseAccepted)(nil),         // 10: tfofleet.v1.LeaseAccepted
-	(*LeaseRefused)(nil),          // 11: tfofleet.v1.LeaseRefused
-	(*Heartbeat)(nil),             // 12: tfofleet.v1.Heartbeat
-	(*Cancel)(nil),                // 13: tfofleet.v1.Cancel
-	(*ReportResultsRequest)(nil),  // 14: tfofleet.v1.ReportResultsRequest
-	(*ReportResultsResponse)(nil), // 15: tfofleet.v1.ReportResultsResponse
-	(*VerdictCount)(nil),          // 16: tfofleet.v1.VerdictCount
-	(*SurveySpec)(nil),            // 17: tfofleet.v1.SurveySpec
-	(Tri)(0),                      // 18: tfofleet.v1.Tri
-	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
-	(*Target)(nil),                // 20: tfofleet.v1.Target
-	(Outcome)(0),                  // 21: tfofleet.v1.Outcome
-	(Verdict)(0),                  // 22: tfofleet.v1.Verdict
-	(Plan)(0),                     // 23: tfofleet.v1.Plan
-	(Family)(0),                   // 24: tfofleet.v1.Family
-	(Payload)(0),                  // 25: tfofleet.v1.Payload
+	(*RenewRequest)(nil),          // 1: tfofleet.v1.RenewRequest
+	(*RenewResponse)(nil),         // 2: tfofleet.v1.RenewResponse
+	(*SessionRequest)(nil),        // 3: tfofleet.v1.SessionRequest
+	(*SessionResponse)(nil),       // 4: tfofleet.v1.SessionResponse
+	(*LeaseRef)(nil),              // 5: tfofleet.v1.LeaseRef
+	(*HeldLease)(nil),             // 6: tfofleet.v1.HeldLease
+	(*Hello)(nil),                 // 7: tfofleet.v1.Hello
+	(*Host)(nil),                  // 8: tfofleet.v1.Host
+	(*Welcome)(nil),               // 9: tfofleet.v1.Welcome
+	(*Credit)(nil),                // 10: tfofleet.v1.Credit
+	(*Lease)(nil),                 // 11: tfofleet.v1.Lease
+	(*LeaseAccepted)(nil),         // 12: tfofleet.v1.LeaseAccepted
+	(*LeaseRefused)(nil),          // 13: tfofleet.v1.LeaseRefused
+	(*Heartbeat)(nil),             // 14: tfofleet.v1.Heartbeat
+	(*Cancel)(nil),                // 15: tfofleet.v1.Cancel
+	(*ReportResultsRequest)(nil),  // 16: tfofleet.v1.ReportResultsRequest
+	(*ReportResultsResponse)(nil), // 17: tfofleet.v1.ReportResultsResponse
+	(*VerdictCount)(nil),          // 18: tfofleet.v1.VerdictCount
+	(*SurveySpec)(nil),            // 19: tfofleet.v1.SurveySpec
+	(*IssuedCertificate)(nil),     // 20: tfofleet.v1.IssuedCertificate
+	(Tri)(0),                      // 21: tfofleet.v1.Tri
+	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
+	(*Target)(nil),                // 23: tfofleet.v1.Target
+	(Outcome)(0),                  // 24: tfofleet.v1.Outcome
+	(Verdict)(0),                  // 25: tfofleet.v1.Verdict
+	(Plan)(0),                     // 26: tfofleet.v1.Plan
+	(Family)(0),                   // 27: tfofleet.v1.Family
+	(Payload)(0),                  // 28: tfofleet.v1.Payload
 }
 var file_tfofleet_v1_probe_proto_depIdxs = []int32{
-	5,  // 0: tfofleet.v1.SessionRequest.hello:type_name -> tfofleet.v1.Hello
-	8,  // 1: tfofleet.v1.SessionRequest.credit:type_name -> tfofleet.v1.Credit
-	10, // 2: tfofleet.v1.SessionRequest.lease_accepted:type_name -> tfofleet.v1.LeaseAccepted
-	11, // 3: tfofleet.v1.SessionRequest.lease_refused:type_name -> tfofleet.v1.LeaseRefused
-	12, // 4: tfofleet.v1.SessionRequest.heartbeat:type_name -> tfofleet.v1.Heartbeat
-	7,  // 5: tfofleet.v1.SessionResponse.welcome:type_name -> tfofleet.v1.Welcome
-	9,  // 6: tfofleet.v1.SessionResponse.lease:type_name -> tfofleet.v1.Lease
-	13, // 7: tfofleet.v1.SessionResponse.cancel:type_name -> tfofleet.v1.Cancel
-	3,  // 8: tfofleet.v1.HeldLease.ref:type_name -> tfofleet.v1.LeaseRef
-	6,  // 9: tfofleet.v1.Hello.host:type_name -> tfofleet.v1.Host
-	4,  // 10: tfofleet.v1.Hello.held:type_name -> tfofleet.v1.HeldLease
-	18, // 11: tfofleet.v1.Host.can_clear_cookies:type_name -> tfofleet.v1.Tri
-	19, // 12: tfofleet.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
-	3,  // 13: tfofleet.v1.Welcome.drop:type_name -> tfofleet.v1.LeaseRef
-	3,  // 14: tfofleet.v1.Lease.ref:type_name -> tfofleet.v1.LeaseRef
-	17, // 15: tfofleet.v1.Lease.spec:type_name -> tfofleet.v1.SurveySpec
-	20, // 16: tfofleet.v1.Lease.targets:type_name -> tfofleet.v1.Target
-	3,  // 17: tfofleet.v1.LeaseAccepted.ref:type_name -> tfofleet.v1.LeaseRef
-	3,  // 18: tfofleet.v1.LeaseRefused.ref:type_name -> tfofleet.v1.LeaseRef
-	0,  // 19: tfofleet.v1.LeaseRefused.reason:type_name -> tfofleet.v1.RefusalReason
-	4,  // 20: tfofleet.v1.Heartbeat.held:type_name -> tfofleet.v1.HeldLease
-	3,  // 21: tfofleet.v1.Cancel.ref:type_name -> tfofleet.v1.LeaseRef
-	3,  // 22: tfofleet.v1.ReportResultsRequest.lease:type_name -> tfofleet.v1.LeaseRef
-	21, // 23: tfofleet.v1.ReportResultsRequest.outcomes:type_name -> tfofleet.v1.Outcome
-	22, // 24: tfofleet.v1.ReportResultsRequest.verdicts:type_name -> tfofleet.v1.Verdict
-	3,  // 25: tfofleet.v1.ReportResultsResponse.lease:type_name -> tfofleet.v1.LeaseRef
-	21, // 26: tfofleet.v1.VerdictCount.outcome:type_name -> tfofleet.v1.Outcome
-	22, // 27: tfofleet.v1.VerdictCount.verdict:type_name -> tfofleet.v1.Verdict
-	23, // 28: tfofleet.v1.SurveySpec.plan:type_name -> tfofleet.v1.Plan
-	24, // 29: tfofleet.v1.SurveySpec.family:type_name -> tfofleet.v1.Family
-	25, // 30: tfofleet.v1.SurveySpec.payload:type_name -> tfofleet.v1.Payload
-	19, // 31: tfofleet.v1.SurveySpec.timeout:type_name -> google.protobuf.Duration
-	19, // 32: tfofleet.v1.SurveySpec.hold:type_name -> google.protobuf.Duration
-	1,  // 33: tfofleet.v1.ProbeService.Session:input_type -> tfofleet.v1.SessionRequest
-	14, // 34: tfofleet.v1.ProbeService.ReportResults:input_type -> tfofleet.v1.ReportResultsRequest
-	2,  // 35: tfofleet.v1.ProbeService.Session:output_type -> tfofleet.v1.SessionResponse
-	15, // 36: tfofleet.v1.ProbeService.ReportResults:output_type -> tfofleet.v1.ReportResultsResponse
-	35, // [35:37] is the sub-list for method output_type
-	33, // [33:35] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	20, // 0: tfofleet.v1.RenewResponse.issued:type_name -> tfofleet.v1.IssuedCertificate
+	7,  // 1: tfofleet.v1.SessionRequest.hello:type_name -> tfofleet.v1.Hello
+	10, // 2: tfofleet.v1.SessionRequest.credit:type_name -> tfofleet.v1.Credit
+	12, // 3: tfofleet.v1.SessionRequest.lease_accepted:type_name -> tfofleet.v1.LeaseAccepted
+	13, // 4: tfofleet.v1.SessionRequest.lease_refused:type_name -> tfofleet.v1.LeaseRefused
+	14, // 5: tfofleet.v1.SessionRequest.heartbeat:type_name -> tfofleet.v1.Heartbeat
+	9,  // 6: tfofleet.v1.SessionResponse.welcome:type_name -> tfofleet.v1.Welcome
+	11, // 7: tfofleet.v1.SessionResponse.lease:type_name -> tfofleet.v1.Lease
+	15, // 8: tfofleet.v1.SessionResponse.cancel:type_name -> tfofleet.v1.Cancel
+	5,  // 9: tfofleet.v1.HeldLease.ref:type_name -> tfofleet.v1.LeaseRef
+	8,  // 10: tfofleet.v1.Hello.host:type_name -> tfofleet.v1.Host
+	6,  // 11: tfofleet.v1.Hello.held:type_name -> tfofleet.v1.HeldLease
+	21, // 12: tfofleet.v1.Host.can_clear_cookies:type_name -> tfofleet.v1.Tri
+	22, // 13: tfofleet.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
+	5,  // 14: tfofleet.v1.Welcome.drop:type_name -> tfofleet.v1.LeaseRef
+	5,  // 15: tfofleet.v1.Lease.ref:type_name -> tfofleet.v1.LeaseRef
+	19, // 16: tfofleet.v1.Lease.spec:type_name -> tfofleet.v1.SurveySpec
+	23, // 17: tfofleet.v1.Lease.targets:type_name -> tfofleet.v1.Target
+	5,  // 18: tfofleet.v1.LeaseAccepted.ref:type_name -> tfofleet.v1.LeaseRef
+	5,  // 19: tfofleet.v1.LeaseRefused.ref:type_name -> tfofleet.v1.LeaseRef
+	0,  // 20: tfofleet.v1.LeaseRefused.reason:type_name -> tfofleet.v1.RefusalReason
+	6,  // 21: tfofleet.v1.Heartbeat.held:type_name -> tfofleet.v1.HeldLease
+	5,  // 22: tfofleet.v1.Cancel.ref:type_name -> tfofleet.v1.LeaseRef
+	5,  // 23: tfofleet.v1.ReportResultsRequest.lease:type_name -> tfofleet.v1.LeaseRef
+	24, // 24: tfofleet.v1.ReportResultsRequest.outcomes:type_name -> tfofleet.v1.Outcome
+	25, // 25: tfofleet.v1.ReportResultsRequest.verdicts:type_name -> tfofleet.v1.Verdict
+	5,  // 26: tfofleet.v1.ReportResultsResponse.lease:type_name -> tfofleet.v1.LeaseRef
+	24, // 27: tfofleet.v1.VerdictCount.outcome:type_name -> tfofleet.v1.Outcome
+	25, // 28: tfofleet.v1.VerdictCount.verdict:type_name -> tfofleet.v1.Verdict
+	26, // 29: tfofleet.v1.SurveySpec.plan:type_name -> tfofleet.v1.Plan
+	27, // 30: tfofleet.v1.SurveySpec.family:type_name -> tfofleet.v1.Family
+	28, // 31: tfofleet.v1.SurveySpec.payload:type_name -> tfofleet.v1.Payload
+	22, // 32: tfofleet.v1.SurveySpec.timeout:type_name -> google.protobuf.Duration
+	22, // 33: tfofleet.v1.SurveySpec.hold:type_name -> google.protobuf.Duration
+	3,  // 34: tfofleet.v1.ProbeService.Session:input_type -> tfofleet.v1.SessionRequest
+	16, // 35: tfofleet.v1.ProbeService.ReportResults:input_type -> tfofleet.v1.ReportResultsRequest
+	1,  // 36: tfofleet.v1.ProbeService.Renew:input_type -> tfofleet.v1.RenewRequest
+	4,  // 37: tfofleet.v1.ProbeService.Session:output_type -> tfofleet.v1.SessionResponse
+	17, // 38: tfofleet.v1.ProbeService.ReportResults:output_type -> tfofleet.v1.ReportResultsResponse
+	2,  // 39: tfofleet.v1.ProbeService.Renew:output_type -> tfofleet.v1.RenewResponse
+	37, // [37:40] is the sub-list for method output_type
+	34, // [34:37] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_tfofleet_v1_probe_proto_init() }
@@ -1566,15 +1676,16 @@ func file_tfofleet_v1_probe_proto_init() {
 	if File_tfofleet_v1_probe_proto != nil {
 		return
 	}
+	file_tfofleet_v1_enrollment_proto_init()
 	file_tfofleet_v1_measurement_proto_init()
-	file_tfofleet_v1_probe_proto_msgTypes[0].OneofWrappers = []any{
+	file_tfofleet_v1_probe_proto_msgTypes[2].OneofWrappers = []any{
 		(*SessionRequest_Hello)(nil),
 		(*SessionRequest_Credit)(nil),
 		(*SessionRequest_LeaseAccepted)(nil),
 		(*SessionRequest_LeaseRefused)(nil),
 		(*SessionRequest_Heartbeat)(nil),
 	}
-	file_tfofleet_v1_probe_proto_msgTypes[1].OneofWrappers = []any{
+	file_tfofleet_v1_probe_proto_msgTypes[3].OneofWrappers = []any{
 		(*SessionResponse_Welcome)(nil),
 		(*SessionResponse_Lease)(nil),
 		(*SessionResponse_Cancel)(nil),
@@ -1585,7 +1696,7 @@ func file_tfofleet_v1_probe_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tfofleet_v1_probe_proto_rawDesc), len(file_tfofleet_v1_probe_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	ProbeService_Session_FullMethodName       = "/tfofleet.v1.ProbeService/Session"
 	ProbeService_ReportResults_FullMethodName = "/tfofleet.v1.ProbeService/ReportResults"
+	ProbeService_Renew_FullMethodName         = "/tfofleet.v1.ProbeService/Renew"
 )
 
 // ProbeServiceClient is the client API for ProbeService service.
@@ -36,6 +37,9 @@ type ProbeServiceClient interface {
 	// it is durable. It is a stream of its own so that results can drain
 	// without a session and heartbeats never wait behind them.
 	ReportResults(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReportResultsRequest, ReportResultsResponse], error)
+	// Renew gives the calling probe a certificate for a new key. The old one is
+	// good until the new one is used.
+	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
 }
 
 type probeServiceClient struct {
@@ -72,6 +76,16 @@ func (c *probeServiceClient) ReportResults(ctx context.Context, opts ...grpc.Cal
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ProbeService_ReportResultsClient = grpc.BidiStreamingClient[ReportResultsRequest, ReportResultsResponse]
 
+func (c *probeServiceClient) Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewResponse)
+	err := c.cc.Invoke(ctx, ProbeService_Renew_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ProbeServiceServer is the server API for ProbeService service.
 // All implementations must embed UnimplementedProbeServiceServer
 // for forward compatibility.
@@ -85,6 +99,9 @@ type ProbeServiceServer interface {
 	// it is durable. It is a stream of its own so that results can drain
 	// without a session and heartbeats never wait behind them.
 	ReportResults(grpc.BidiStreamingServer[ReportResultsRequest, ReportResultsResponse]) error
+	// Renew gives the calling probe a certificate for a new key. The old one is
+	// good until the new one is used.
+	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
 	mustEmbedUnimplementedProbeServiceServer()
 }
 
@@ -100,6 +117,9 @@ func (UnimplementedProbeServiceServer) Session(grpc.BidiStreamingServer[SessionR
 }
 func (UnimplementedProbeServiceServer) ReportResults(grpc.BidiStreamingServer[ReportResultsRequest, ReportResultsResponse]) error {
 	return status.Error(codes.Unimplemented, "method ReportResults not implemented")
+}
+func (UnimplementedProbeServiceServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
 }
 func (UnimplementedProbeServiceServer) mustEmbedUnimplementedProbeServiceServer() {}
 func (UnimplementedProbeServiceServer) testEmbeddedByValue()                      {}
@@ -136,13 +156,36 @@ func _ProbeService_ReportResults_Handler(srv interface{}, stream grpc.ServerStre
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ProbeService_ReportResultsServer = grpc.BidiStreamingServer[ReportResultsRequest, ReportResultsResponse]
 
+func _ProbeService_Renew_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProbeServiceServer).Renew(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ProbeService_Renew_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProbeServiceServer).Renew(ctx, req.(*RenewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ProbeService_ServiceDesc is the grpc.ServiceDesc for ProbeService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var ProbeService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "tfofleet.v1.ProbeService",
 	HandlerType: (*ProbeServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Renew",
+			Handler:    _ProbeService_Renew_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Session",

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// called is what a command of the operator did.
+type called struct {
+	code     int
+	out, err string
+}
+
+func (f *testFleet) call(ctx context.Context, stdin string, args ...string) called {
+	var out, errs bytes.Buffer
+	args = append([]string{"controller"}, append(args, "--controller", f.socket)...)
+	code := run(ctx, args, strings.NewReader(stdin), &out, &errs)
+	return called{code, strings.TrimSpace(out.String()), errs.String()}
+}
+
+// TestSurveyOfFleet: started and left, listed, watched and left again, and
+// ended: leaving ends nothing.
+func TestSurveyOfFleet(t *testing.T) {
+	f := newTestFleet(t)
+	made := f.call(t.Context(), "8.8.8.8:443\n8.8.4.4:443\n", "survey", "--targets", "-", "--detach")
+	id := made.out
+	if made.code != 0 || !strings.Contains(made.err, "surveys watch "+id) {
+		t.Fatalf("%+v", made)
+	}
+	if got := f.call(t.Context(), "", "surveys", "list"); got.code != 0 || !strings.Contains(got.out, id) || !strings.Contains(got.out, "running") {
+		t.Errorf("list: %+v", got)
+	}
+	st, err := f.control.GetSurvey(t.Context(), &pb.GetSurveyRequest{Survey: id})
+	if err != nil || st.GetState().GetPending() != 2 {
+		t.Errorf("%v, %v", st, err)
+	}
+
+	ctx, interrupt := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, interrupt)
+	if got := f.call(ctx, "", "surveys", "watch", id); got.code != int(exitInterrupted) || !strings.Contains(got.err, "survey "+id+" goes on") || !strings.Contains(got.err, "surveys cancel "+id) {
+		t.Errorf("interrupted: %+v", got)
+	}
+	if got := f.call(t.Context(), "", "surveys", "cancel", id); got.code != 0 {
+		t.Errorf("cancel: %+v", got)
+	}
+	got := f.call(t.Context(), "", "surveys", "watch", id, "--quiet", "--format", "json")
+	var s struct {
+		Phase, Cancelled string
+	}
+	if err := json.Unmarshal([]byte(got.out), &s); err != nil || s.Phase != "SURVEY_PHASE_CANCELLED" || s.Cancelled != "2" {
+		t.Errorf("%v: %+v", err, got)
+	}
+}
+
+// TestOperatorMistakes: each says what to do.
+func TestOperatorMistakes(t *testing.T) {
+	f := newTestFleet(t)
+	for _, c := range []struct {
+		args []string
+		code exitCode
+		want string
+	}{
+		{[]string{"surveys", "show", "none"}, exitFailure, "not found"},
+		{[]string{"surveys", "show"}, exitUsage, "takes one survey's id"},
+		{[]string{"probes", "ban", "p"}, exitUsage, "--reason TEXT"},
+		{[]string{"probes", "ban", "p", "--reason", "x"}, exitFailure, "not found"},
+		{[]string{"token", "revoke", "none"}, exitFailure, "not found"},
+		{[]string{"token", "create", "--label", "x"}, exitUsage, "x"},
+		{[]string{"survey"}, exitUsage, "--targets FILE"},
+		{[]string{"survey", "--lab"}, exitUsage, "leave out --controller"},
+		{[]string{"survey", "--targets", "-"}, exitEmptyList, "holds no target"},
+	} {
+		if got := f.call(t.Context(), "", c.args...); got.code != int(c.code) || !strings.Contains(got.err, c.want) || got.out != "" {
+			t.Errorf("%q: %+v", c.args, got)
+		}
+	}
+	f.socket = filepath.Join(t.TempDir(), "s")
+	if got := f.call(t.Context(), "", "probes", "list"); got.code != int(exitFailure) || !strings.Contains(got.err, "controller serve starts one") {
+		t.Errorf("nobody there: %+v", got)
+	}
+	f.socket = "controller.example.net:7443"
+	if got := f.call(t.Context(), "", "probes", "list"); got.code != int(exitUsage) || !strings.Contains(got.err, "is not a socket") {
+		t.Errorf("a remote controller: %+v", got)
+	}
+}
