@@ -63,8 +63,9 @@ func (p *Postgres) applyAll(calls []*applying) ([]error, error) {
 		return t.save(ctx, q)
 	})
 	var refused *pgconn.PgError
-	if len(calls) > 1 && errors.As(err, &refused) && !errors.Is(err, ErrFull) {
-		// One that the database cannot take must not fail the others.
+	if len(calls) > 1 && errors.As(err, &refused) {
+		// One that the database cannot take, or has no room for, must not fail the
+		// others.
 		for i := range calls {
 			_, answers[i] = p.applyAll(calls[i : i+1])
 		}

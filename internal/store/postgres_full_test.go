@@ -114,8 +114,15 @@ func fillDisk(t *testing.T, small string) {
 		}
 	}
 	check()
-	_, _, err = s.Apply(ctx, chunk.Key, lease.Renew{Probe: "p", Epoch: 1}, nil)
-	must(err) // which needs no room there
+	// A heartbeat needs no room there, also not in the company of one that does.
+	answers, err := s.applyAll([]*applying{
+		{key: chunk.Key, event: lease.Results{Probe: "p", Epoch: 1}, batch: &Batch{Epoch: 1, Sequence: targets, Body: body}},
+		{key: chunk.Key, event: lease.Renew{Probe: "p", Epoch: 1}},
+	})
+	must(err)
+	if !errors.Is(answers[0], ErrFull) || answers[1] != nil {
+		t.Errorf("a batch and a heartbeat: %v", answers)
+	}
 	run("mount", "-o", "remount,size=8m", small)
 	must(report(stored))
 	stored++

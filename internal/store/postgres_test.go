@@ -355,7 +355,7 @@ func TestPostgresDeadlock(t *testing.T) {
 	c, err := s.Claim(ctx, "p", "1")
 	must(t, err)
 
-	other := connect(t, url+"&deadlock_timeout=1min")
+	other, watch := connect(t, url+"&deadlock_timeout=1min"), connect(t, url)
 	tx, err := other.Begin(ctx)
 	must(t, err)
 	_, err = tx.Exec(ctx, `SELECT FROM tally WHERE survey = 'a' FOR UPDATE`)
@@ -368,6 +368,7 @@ func TestPostgresDeadlock(t *testing.T) {
 		}
 		said <- err
 	}()
+	waiting(t, watch, 1)
 	_, err = tx.Exec(ctx, `SELECT FROM chunk WHERE survey = 'a' FOR UPDATE`) // the wrong way round
 	must(t, err)
 	must(t, tx.Commit(ctx))
