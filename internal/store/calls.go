@@ -64,6 +64,11 @@ func (s *SQLite) Surveys(ctx context.Context) ([]Survey, error) {
 	return ask(ctx, s, func(t *tx) ([]Survey, error) { return t.surveys(`phase < ?`, Done), nil })
 }
 
+// AllSurveys implements Store.
+func (s *SQLite) AllSurveys(ctx context.Context) ([]Survey, error) {
+	return ask(ctx, s, func(t *tx) ([]Survey, error) { return t.surveys(`phase <= ?`, Failed), nil })
+}
+
 // SetPhase implements Store.
 func (s *SQLite) SetPhase(ctx context.Context, id string, p Phase, reason string) (Survey, error) {
 	return ask(ctx, s, func(t *tx) (Survey, error) {

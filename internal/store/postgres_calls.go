@@ -82,6 +82,15 @@ func (p *Postgres) Surveys(ctx context.Context) (found []Survey, err error) {
 	return found, err
 }
 
+// AllSurveys implements Store.
+func (p *Postgres) AllSurveys(ctx context.Context) (found []Survey, err error) {
+	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) (err error) {
+		found, err = surveys(ctx, q, `phase <= $1`, Failed)
+		return err
+	})
+	return found, err
+}
+
 // SetPhase implements Store.
 func (p *Postgres) SetPhase(ctx context.Context, id string, phase Phase, reason string) (s Survey, err error) {
 	err = p.transact(ctx, writing, func(ctx context.Context, q pgConn) error {

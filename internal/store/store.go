@@ -112,6 +112,8 @@ type Store interface {
 	Survey(ctx context.Context, id string) (Survey, error)
 	// Surveys are the surveys that have not ended, oldest first.
 	Surveys(ctx context.Context) ([]Survey, error)
+	// AllSurveys are the surveys, those that have ended too, oldest first.
+	AllSurveys(ctx context.Context) ([]Survey, error)
 	// SetPhase moves a survey on. The first end stands.
 	SetPhase(ctx context.Context, id string, p Phase, reason string) (Survey, error)
 	// CancelSurvey withdraws a survey from Claim. Its chunks still have to be

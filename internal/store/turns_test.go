@@ -30,6 +30,9 @@ func (s *turns) Survey(ctx context.Context, id string) (store.Survey, error) {
 	return s.next().Survey(ctx, id)
 }
 func (s *turns) Surveys(ctx context.Context) ([]store.Survey, error) { return s.next().Surveys(ctx) }
+func (s *turns) AllSurveys(ctx context.Context) ([]store.Survey, error) {
+	return s.next().AllSurveys(ctx)
+}
 func (s *turns) SetPhase(ctx context.Context, id string, p store.Phase, reason string) (store.Survey, error) {
 	return s.next().SetPhase(ctx, id, p, reason)
 }

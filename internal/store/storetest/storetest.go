@@ -214,6 +214,9 @@ func testCreateSurvey(t *testing.T, f *fixture) {
 	if open, err := f.Surveys(ctx); err != nil || len(open) != 0 {
 		t.Errorf("surveys that have not ended: %v, %v", open, err)
 	}
+	if all, err := f.AllSurveys(ctx); err != nil || !slices.ContainsFunc(all, func(s store.Survey) bool { return s.ID == "a" && s.Phase == store.Done }) {
+		t.Errorf("all surveys: %v, %v", all, err)
+	}
 }
 
 func testClaim(t *testing.T, f *fixture) {
