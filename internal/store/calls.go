@@ -137,8 +137,10 @@ func (s *SQLite) Claim(ctx context.Context, probe, instance string) (Chunk, erro
 	return ask(ctx, s, func(t *tx) (Chunk, error) {
 		t.flush()
 		var k Key
-		if !t.get(`SELECT survey, chunk FROM chunk JOIN survey ON survey.id = survey
-			WHERE chunk.phase = 1 AND survey.phase = 2 AND cancel = 0 ORDER BY created, survey.id, chunk LIMIT 1`, nil, &k.Survey, &k.Chunk) {
+		// One look at the index for every survey that runs: a join would sort all
+		// chunks that are pending, for each claim.
+		if !t.get(`SELECT id, (SELECT min(chunk) FROM chunk WHERE survey = survey.id AND chunk.phase = 1) AS next FROM survey
+			WHERE phase = 2 AND cancel = 0 AND next IS NOT NULL ORDER BY created, id LIMIT 1`, nil, &k.Survey, &k.Chunk) {
 			return Chunk{}, ErrNotFound
 		}
 		r, _, err := t.apply(k, lease.Offer{Probe: probe, Instance: instance}, nil)
