@@ -91,13 +91,8 @@ func (b *bench) targets() []netip.AddrPort {
 
 // inTurn runs every side once per round, in turn, so that a machine whose
 // speed drifts drifts for all, and returns the fastest run of each in seconds.
-// One round before the first is not counted.
-//
-// The fastest, because what makes a run slow is not the side under test. Beside
-// the machine's own noise it is a straggler: when a response sent before the
-// handshake is over overtakes its SYN-ACK between two processors, the client's
-// kernel drops it, and it comes again after 3 s. That befalls about one
-// connection in 50,000 here, of either side, and a run lasts 2 s.
+// One round before the first is not counted. The fastest, because what slows a
+// run on a shared machine is not the side under test.
 func (b *bench) inTurn(sides ...func() (time.Duration, error)) ([]float64, error) {
 	fastest := make([]float64, len(sides))
 	for round := -1; round < b.rounds; round++ {
