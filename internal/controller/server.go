@@ -43,7 +43,7 @@ type Config struct {
 
 // Server is a controller.
 type Server struct {
-	pb.UnsafeControlServiceServer
+	pb.UnimplementedControlServiceServer
 	pb.UnsafeProbeServiceServer
 
 	cfg    Config

@@ -23,6 +23,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// SurveyMode says how targets are divided among probes.
+type SurveyMode int32
+
+const (
+	SurveyMode_SURVEY_MODE_UNSPECIFIED SurveyMode = 0 // as SURVEY_MODE_SHARD
+	SurveyMode_SURVEY_MODE_SHARD       SurveyMode = 1 // each target is measured by one probe
+	SurveyMode_SURVEY_MODE_EVERY       SurveyMode = 2 // each target is measured by every selected probe
+	SurveyMode_SURVEY_MODE_COPIES      SurveyMode = 3 // each target is measured by some of the selected probes
+)
+
+// Enum value maps for SurveyMode.
+var (
+	SurveyMode_name = map[int32]string{
+		0: "SURVEY_MODE_UNSPECIFIED",
+		1: "SURVEY_MODE_SHARD",
+		2: "SURVEY_MODE_EVERY",
+		3: "SURVEY_MODE_COPIES",
+	}
+	SurveyMode_value = map[string]int32{
+		"SURVEY_MODE_UNSPECIFIED": 0,
+		"SURVEY_MODE_SHARD":       1,
+		"SURVEY_MODE_EVERY":       2,
+		"SURVEY_MODE_COPIES":      3,
+	}
+)
+
+func (x SurveyMode) Enum() *SurveyMode {
+	p := new(SurveyMode)
+	*p = x
+	return p
+}
+
+func (x SurveyMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SurveyMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_tfofleet_v1_control_proto_enumTypes[0].Descriptor()
+}
+
+func (SurveyMode) Type() protoreflect.EnumType {
+	return &file_tfofleet_v1_control_proto_enumTypes[0]
+}
+
+func (x SurveyMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SurveyMode.Descriptor instead.
+func (SurveyMode) EnumDescriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{0}
+}
+
 // SurveyPhase is where a survey stands.
 type SurveyPhase int32
 
@@ -63,11 +116,11 @@ func (x SurveyPhase) String() string {
 }
 
 func (SurveyPhase) Descriptor() protoreflect.EnumDescriptor {
-	return file_tfofleet_v1_control_proto_enumTypes[0].Descriptor()
+	return file_tfofleet_v1_control_proto_enumTypes[1].Descriptor()
 }
 
 func (SurveyPhase) Type() protoreflect.EnumType {
-	return &file_tfofleet_v1_control_proto_enumTypes[0]
+	return &file_tfofleet_v1_control_proto_enumTypes[1]
 }
 
 func (x SurveyPhase) Number() protoreflect.EnumNumber {
@@ -76,7 +129,7 @@ func (x SurveyPhase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SurveyPhase.Descriptor instead.
 func (SurveyPhase) EnumDescriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{0}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{1}
 }
 
 // AddTargetsRequest is one part of a target list.
@@ -200,6 +253,9 @@ type CreateSurveyRequest struct {
 	Name          string                 `protobuf:"bytes,2,opt,name=name" json:"name,omitempty"`
 	TargetsId     string                 `protobuf:"bytes,3,opt,name=targets_id,json=targetsId" json:"targets_id,omitempty"`
 	Spec          *SurveySpec            `protobuf:"bytes,4,opt,name=spec" json:"spec,omitempty"`
+	Mode          SurveyMode             `protobuf:"varint,5,opt,name=mode,enum=tfofleet.v1.SurveyMode" json:"mode,omitempty"`
+	Copies        uint32                 `protobuf:"varint,6,opt,name=copies" json:"copies,omitempty"` // for SURVEY_MODE_COPIES: probes per target, 1 or more
+	Probes        *ProbeSelector         `protobuf:"bytes,7,opt,name=probes" json:"probes,omitempty"`  // absent: any probe, also one that joins later
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -262,6 +318,92 @@ func (x *CreateSurveyRequest) GetSpec() *SurveySpec {
 	return nil
 }
 
+func (x *CreateSurveyRequest) GetMode() SurveyMode {
+	if x != nil {
+		return x.Mode
+	}
+	return SurveyMode_SURVEY_MODE_UNSPECIFIED
+}
+
+func (x *CreateSurveyRequest) GetCopies() uint32 {
+	if x != nil {
+		return x.Copies
+	}
+	return 0
+}
+
+func (x *CreateSurveyRequest) GetProbes() *ProbeSelector {
+	if x != nil {
+		return x.Probes
+	}
+	return nil
+}
+
+// ProbeSelector selects probes among those that are members when a survey is
+// created. What it selects is frozen then.
+type ProbeSelector struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Names []string               `protobuf:"bytes,1,rep,name=names" json:"names,omitempty"` // any of them; empty: all
+	// Labels, "key=value". A probe has one of the values given for every key.
+	Labels []string `protobuf:"bytes,2,rep,name=labels" json:"labels,omitempty"`
+	// At most that many probes with the same value of a label, by the label. Which
+	// ones, the survey's seed decides; those that are connected come first.
+	MaxPer        map[string]uint32 `protobuf:"bytes,3,rep,name=max_per,json=maxPer" json:"max_per,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeSelector) Reset() {
+	*x = ProbeSelector{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeSelector) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeSelector) ProtoMessage() {}
+
+func (x *ProbeSelector) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeSelector.ProtoReflect.Descriptor instead.
+func (*ProbeSelector) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ProbeSelector) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *ProbeSelector) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *ProbeSelector) GetMaxPer() map[string]uint32 {
+	if x != nil {
+		return x.MaxPer
+	}
+	return nil
+}
+
 // CreateSurveyResponse names the survey.
 type CreateSurveyResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -272,7 +414,7 @@ type CreateSurveyResponse struct {
 
 func (x *CreateSurveyResponse) Reset() {
 	*x = CreateSurveyResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[3]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -284,7 +426,7 @@ func (x *CreateSurveyResponse) String() string {
 func (*CreateSurveyResponse) ProtoMessage() {}
 
 func (x *CreateSurveyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[3]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -297,7 +439,7 @@ func (x *CreateSurveyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSurveyResponse.ProtoReflect.Descriptor instead.
 func (*CreateSurveyResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{3}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateSurveyResponse) GetSurvey() string {
@@ -317,7 +459,7 @@ type GetSurveyRequest struct {
 
 func (x *GetSurveyRequest) Reset() {
 	*x = GetSurveyRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[4]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +471,7 @@ func (x *GetSurveyRequest) String() string {
 func (*GetSurveyRequest) ProtoMessage() {}
 
 func (x *GetSurveyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[4]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,7 +484,7 @@ func (x *GetSurveyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSurveyRequest.ProtoReflect.Descriptor instead.
 func (*GetSurveyRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{4}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetSurveyRequest) GetSurvey() string {
@@ -362,7 +504,7 @@ type GetSurveyResponse struct {
 
 func (x *GetSurveyResponse) Reset() {
 	*x = GetSurveyResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[5]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -374,7 +516,7 @@ func (x *GetSurveyResponse) String() string {
 func (*GetSurveyResponse) ProtoMessage() {}
 
 func (x *GetSurveyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[5]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -387,7 +529,7 @@ func (x *GetSurveyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSurveyResponse.ProtoReflect.Descriptor instead.
 func (*GetSurveyResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetSurveyResponse) GetState() *SurveyState {
@@ -407,7 +549,7 @@ type WatchSurveyRequest struct {
 
 func (x *WatchSurveyRequest) Reset() {
 	*x = WatchSurveyRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[6]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -419,7 +561,7 @@ func (x *WatchSurveyRequest) String() string {
 func (*WatchSurveyRequest) ProtoMessage() {}
 
 func (x *WatchSurveyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[6]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -432,7 +574,7 @@ func (x *WatchSurveyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSurveyRequest.ProtoReflect.Descriptor instead.
 func (*WatchSurveyRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WatchSurveyRequest) GetSurvey() string {
@@ -452,7 +594,7 @@ type WatchSurveyResponse struct {
 
 func (x *WatchSurveyResponse) Reset() {
 	*x = WatchSurveyResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[7]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -464,7 +606,7 @@ func (x *WatchSurveyResponse) String() string {
 func (*WatchSurveyResponse) ProtoMessage() {}
 
 func (x *WatchSurveyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[7]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -477,7 +619,7 @@ func (x *WatchSurveyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSurveyResponse.ProtoReflect.Descriptor instead.
 func (*WatchSurveyResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchSurveyResponse) GetState() *SurveyState {
@@ -497,7 +639,7 @@ type CancelSurveyRequest struct {
 
 func (x *CancelSurveyRequest) Reset() {
 	*x = CancelSurveyRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[8]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -509,7 +651,7 @@ func (x *CancelSurveyRequest) String() string {
 func (*CancelSurveyRequest) ProtoMessage() {}
 
 func (x *CancelSurveyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[8]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -522,7 +664,7 @@ func (x *CancelSurveyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelSurveyRequest.ProtoReflect.Descriptor instead.
 func (*CancelSurveyRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CancelSurveyRequest) GetSurvey() string {
@@ -542,7 +684,7 @@ type CancelSurveyResponse struct {
 
 func (x *CancelSurveyResponse) Reset() {
 	*x = CancelSurveyResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[9]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -554,7 +696,7 @@ func (x *CancelSurveyResponse) String() string {
 func (*CancelSurveyResponse) ProtoMessage() {}
 
 func (x *CancelSurveyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[9]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -567,7 +709,7 @@ func (x *CancelSurveyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelSurveyResponse.ProtoReflect.Descriptor instead.
 func (*CancelSurveyResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CancelSurveyResponse) GetState() *SurveyState {
@@ -575,6 +717,318 @@ func (x *CancelSurveyResponse) GetState() *SurveyState {
 		return x.State
 	}
 	return nil
+}
+
+// PauseSurveyRequest names a survey.
+type PauseSurveyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Survey        string                 `protobuf:"bytes,1,opt,name=survey" json:"survey,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseSurveyRequest) Reset() {
+	*x = PauseSurveyRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseSurveyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseSurveyRequest) ProtoMessage() {}
+
+func (x *PauseSurveyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseSurveyRequest.ProtoReflect.Descriptor instead.
+func (*PauseSurveyRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PauseSurveyRequest) GetSurvey() string {
+	if x != nil {
+		return x.Survey
+	}
+	return ""
+}
+
+// PauseSurveyResponse is the state after the pause.
+type PauseSurveyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         *SurveyState           `protobuf:"bytes,1,opt,name=state" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseSurveyResponse) Reset() {
+	*x = PauseSurveyResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseSurveyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseSurveyResponse) ProtoMessage() {}
+
+func (x *PauseSurveyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseSurveyResponse.ProtoReflect.Descriptor instead.
+func (*PauseSurveyResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PauseSurveyResponse) GetState() *SurveyState {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+// ResumeSurveyRequest names a survey.
+type ResumeSurveyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Survey        string                 `protobuf:"bytes,1,opt,name=survey" json:"survey,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeSurveyRequest) Reset() {
+	*x = ResumeSurveyRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeSurveyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeSurveyRequest) ProtoMessage() {}
+
+func (x *ResumeSurveyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeSurveyRequest.ProtoReflect.Descriptor instead.
+func (*ResumeSurveyRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ResumeSurveyRequest) GetSurvey() string {
+	if x != nil {
+		return x.Survey
+	}
+	return ""
+}
+
+// ResumeSurveyResponse is the state after it.
+type ResumeSurveyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         *SurveyState           `protobuf:"bytes,1,opt,name=state" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeSurveyResponse) Reset() {
+	*x = ResumeSurveyResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeSurveyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeSurveyResponse) ProtoMessage() {}
+
+func (x *ResumeSurveyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeSurveyResponse.ProtoReflect.Descriptor instead.
+func (*ResumeSurveyResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ResumeSurveyResponse) GetState() *SurveyState {
+	if x != nil {
+		return x.State
+	}
+	return nil
+}
+
+// ExportResultsRequest names a survey, and where to go on.
+type ExportResultsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Survey        string                 `protobuf:"bytes,1,opt,name=survey" json:"survey,omitempty"`
+	Cursor        string                 `protobuf:"bytes,2,opt,name=cursor" json:"cursor,omitempty"` // of the last message received; empty: from the start
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportResultsRequest) Reset() {
+	*x = ExportResultsRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportResultsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportResultsRequest) ProtoMessage() {}
+
+func (x *ExportResultsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportResultsRequest.ProtoReflect.Descriptor instead.
+func (*ExportResultsRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ExportResultsRequest) GetSurvey() string {
+	if x != nil {
+		return x.Survey
+	}
+	return ""
+}
+
+func (x *ExportResultsRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+// ExportResultsResponse is a piece of a file. Files come one after the other,
+// each from its start or from where the cursor of the request says; survey.json
+// comes last, and again whenever it is asked for.
+type ExportResultsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          string                 `protobuf:"bytes,1,opt,name=file" json:"file,omitempty"`      // path in the dataset, with slashes
+	Offset        uint64                 `protobuf:"varint,2,opt,name=offset" json:"offset,omitempty"` // of the piece
+	Data          []byte                 `protobuf:"bytes,3,opt,name=data" json:"data,omitempty"`
+	Last          bool                   `protobuf:"varint,4,opt,name=last" json:"last,omitempty"`    // the file is complete with it
+	Cursor        string                 `protobuf:"bytes,5,opt,name=cursor" json:"cursor,omitempty"` // where to go on after it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportResultsResponse) Reset() {
+	*x = ExportResultsResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportResultsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportResultsResponse) ProtoMessage() {}
+
+func (x *ExportResultsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportResultsResponse.ProtoReflect.Descriptor instead.
+func (*ExportResultsResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ExportResultsResponse) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *ExportResultsResponse) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ExportResultsResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ExportResultsResponse) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+func (x *ExportResultsResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
 }
 
 // SurveyState counts every planned target exactly once:
@@ -597,14 +1051,21 @@ type SurveyState struct {
 	Elapsed     *durationpb.Duration   `protobuf:"bytes,14,opt,name=elapsed" json:"elapsed,omitempty"`
 	// Why nothing moves at the moment, such as a full disk; empty when it does.
 	// It needs somebody's hand, but nothing is lost: the survey goes on by itself.
-	Stalled       string `protobuf:"bytes,15,opt,name=stalled" json:"stalled,omitempty"`
+	Stalled string     `protobuf:"bytes,15,opt,name=stalled" json:"stalled,omitempty"`
+	Paused  bool       `protobuf:"varint,16,opt,name=paused" json:"paused,omitempty"`
+	Mode    SurveyMode `protobuf:"varint,17,opt,name=mode,enum=tfofleet.v1.SurveyMode" json:"mode,omitempty"`
+	Copies  uint32     `protobuf:"varint,18,opt,name=copies" json:"copies,omitempty"` // probes per target
+	Probes  []string   `protobuf:"bytes,19,rep,name=probes" json:"probes,omitempty"`  // that were selected; empty: any
+	// Probes that take part or are selected and are not connected, so that targets
+	// only they may measure wait for them. At most 10 of them.
+	Missing       []string `protobuf:"bytes,20,rep,name=missing" json:"missing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SurveyState) Reset() {
 	*x = SurveyState{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[10]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +1077,7 @@ func (x *SurveyState) String() string {
 func (*SurveyState) ProtoMessage() {}
 
 func (x *SurveyState) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[10]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +1090,7 @@ func (x *SurveyState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SurveyState.ProtoReflect.Descriptor instead.
 func (*SurveyState) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SurveyState) GetSurvey() string {
@@ -737,6 +1198,41 @@ func (x *SurveyState) GetStalled() string {
 	return ""
 }
 
+func (x *SurveyState) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *SurveyState) GetMode() SurveyMode {
+	if x != nil {
+		return x.Mode
+	}
+	return SurveyMode_SURVEY_MODE_UNSPECIFIED
+}
+
+func (x *SurveyState) GetCopies() uint32 {
+	if x != nil {
+		return x.Copies
+	}
+	return 0
+}
+
+func (x *SurveyState) GetProbes() []string {
+	if x != nil {
+		return x.Probes
+	}
+	return nil
+}
+
+func (x *SurveyState) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
 // ListSurveysRequest asks for all.
 type ListSurveysRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -746,7 +1242,7 @@ type ListSurveysRequest struct {
 
 func (x *ListSurveysRequest) Reset() {
 	*x = ListSurveysRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[11]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +1254,7 @@ func (x *ListSurveysRequest) String() string {
 func (*ListSurveysRequest) ProtoMessage() {}
 
 func (x *ListSurveysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[11]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +1267,7 @@ func (x *ListSurveysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSurveysRequest.ProtoReflect.Descriptor instead.
 func (*ListSurveysRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 // ListSurveysResponse is the surveys' states.
@@ -784,7 +1280,7 @@ type ListSurveysResponse struct {
 
 func (x *ListSurveysResponse) Reset() {
 	*x = ListSurveysResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[12]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +1292,7 @@ func (x *ListSurveysResponse) String() string {
 func (*ListSurveysResponse) ProtoMessage() {}
 
 func (x *ListSurveysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[12]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +1305,7 @@ func (x *ListSurveysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSurveysResponse.ProtoReflect.Descriptor instead.
 func (*ListSurveysResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListSurveysResponse) GetSurveys() []*SurveyState {
@@ -833,7 +1329,7 @@ type CreateJoinTokenRequest struct {
 
 func (x *CreateJoinTokenRequest) Reset() {
 	*x = CreateJoinTokenRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[13]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -845,7 +1341,7 @@ func (x *CreateJoinTokenRequest) String() string {
 func (*CreateJoinTokenRequest) ProtoMessage() {}
 
 func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[13]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -858,7 +1354,7 @@ func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CreateJoinTokenRequest) GetUses() uint32 {
@@ -907,7 +1403,7 @@ type CreateJoinTokenResponse struct {
 
 func (x *CreateJoinTokenResponse) Reset() {
 	*x = CreateJoinTokenResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[14]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1415,7 @@ func (x *CreateJoinTokenResponse) String() string {
 func (*CreateJoinTokenResponse) ProtoMessage() {}
 
 func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[14]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1428,7 @@ func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CreateJoinTokenResponse) GetId() string {
@@ -958,7 +1454,7 @@ type ListJoinTokensRequest struct {
 
 func (x *ListJoinTokensRequest) Reset() {
 	*x = ListJoinTokensRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[15]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1466,7 @@ func (x *ListJoinTokensRequest) String() string {
 func (*ListJoinTokensRequest) ProtoMessage() {}
 
 func (x *ListJoinTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[15]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1479,7 @@ func (x *ListJoinTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListJoinTokensRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 // ListJoinTokensResponse is the tokens, without their secrets.
@@ -996,7 +1492,7 @@ type ListJoinTokensResponse struct {
 
 func (x *ListJoinTokensResponse) Reset() {
 	*x = ListJoinTokensResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[16]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1504,7 @@ func (x *ListJoinTokensResponse) String() string {
 func (*ListJoinTokensResponse) ProtoMessage() {}
 
 func (x *ListJoinTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[16]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1517,7 @@ func (x *ListJoinTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListJoinTokensResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListJoinTokensResponse) GetTokens() []*JoinToken {
@@ -1048,7 +1544,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[17]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1556,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[17]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1569,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JoinToken) GetId() string {
@@ -1142,7 +1638,7 @@ type RevokeJoinTokenRequest struct {
 
 func (x *RevokeJoinTokenRequest) Reset() {
 	*x = RevokeJoinTokenRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[18]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1650,7 @@ func (x *RevokeJoinTokenRequest) String() string {
 func (*RevokeJoinTokenRequest) ProtoMessage() {}
 
 func (x *RevokeJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[18]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1663,7 @@ func (x *RevokeJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RevokeJoinTokenRequest) GetId() string {
@@ -1186,7 +1682,7 @@ type RevokeJoinTokenResponse struct {
 
 func (x *RevokeJoinTokenResponse) Reset() {
 	*x = RevokeJoinTokenResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[19]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1694,7 @@ func (x *RevokeJoinTokenResponse) String() string {
 func (*RevokeJoinTokenResponse) ProtoMessage() {}
 
 func (x *RevokeJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[19]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1707,7 @@ func (x *RevokeJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 // ListProbesRequest asks for all.
@@ -1223,7 +1719,7 @@ type ListProbesRequest struct {
 
 func (x *ListProbesRequest) Reset() {
 	*x = ListProbesRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[20]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1731,7 @@ func (x *ListProbesRequest) String() string {
 func (*ListProbesRequest) ProtoMessage() {}
 
 func (x *ListProbesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[20]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1744,7 @@ func (x *ListProbesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProbesRequest.ProtoReflect.Descriptor instead.
 func (*ListProbesRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 // ListProbesResponse is the probes.
@@ -1261,7 +1757,7 @@ type ListProbesResponse struct {
 
 func (x *ListProbesResponse) Reset() {
 	*x = ListProbesResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[21]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +1769,7 @@ func (x *ListProbesResponse) String() string {
 func (*ListProbesResponse) ProtoMessage() {}
 
 func (x *ListProbesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[21]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +1782,7 @@ func (x *ListProbesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProbesResponse.ProtoReflect.Descriptor instead.
 func (*ListProbesResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListProbesResponse) GetProbes() []*ProbeInfo {
@@ -1306,7 +1802,7 @@ type GetProbeRequest struct {
 
 func (x *GetProbeRequest) Reset() {
 	*x = GetProbeRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[22]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1814,7 @@ func (x *GetProbeRequest) String() string {
 func (*GetProbeRequest) ProtoMessage() {}
 
 func (x *GetProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[22]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1827,7 @@ func (x *GetProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProbeRequest.ProtoReflect.Descriptor instead.
 func (*GetProbeRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetProbeRequest) GetProbe() string {
@@ -1351,7 +1847,7 @@ type GetProbeResponse struct {
 
 func (x *GetProbeResponse) Reset() {
 	*x = GetProbeResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[23]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1859,7 @@ func (x *GetProbeResponse) String() string {
 func (*GetProbeResponse) ProtoMessage() {}
 
 func (x *GetProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[23]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1872,7 @@ func (x *GetProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProbeResponse.ProtoReflect.Descriptor instead.
 func (*GetProbeResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetProbeResponse) GetProbe() *ProbeInfo {
@@ -1397,7 +1893,7 @@ type BanProbeRequest struct {
 
 func (x *BanProbeRequest) Reset() {
 	*x = BanProbeRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[24]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1409,7 +1905,7 @@ func (x *BanProbeRequest) String() string {
 func (*BanProbeRequest) ProtoMessage() {}
 
 func (x *BanProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[24]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1422,7 +1918,7 @@ func (x *BanProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanProbeRequest.ProtoReflect.Descriptor instead.
 func (*BanProbeRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BanProbeRequest) GetProbe() string {
@@ -1448,7 +1944,7 @@ type BanProbeResponse struct {
 
 func (x *BanProbeResponse) Reset() {
 	*x = BanProbeResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[25]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1956,7 @@ func (x *BanProbeResponse) String() string {
 func (*BanProbeResponse) ProtoMessage() {}
 
 func (x *BanProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[25]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,11 +1969,289 @@ func (x *BanProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanProbeResponse.ProtoReflect.Descriptor instead.
 func (*BanProbeResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
-// ProbeInfo is what a controller knows of a probe. From connected_since on it
-// is of the session that is open at this controller, and empty without one.
+// DrainProbeRequest names a probe.
+type DrainProbeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Probe         string                 `protobuf:"bytes,1,opt,name=probe" json:"probe,omitempty"`
+	Undo          bool                   `protobuf:"varint,2,opt,name=undo" json:"undo,omitempty"` // give it work again
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainProbeRequest) Reset() {
+	*x = DrainProbeRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainProbeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainProbeRequest) ProtoMessage() {}
+
+func (x *DrainProbeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainProbeRequest.ProtoReflect.Descriptor instead.
+func (*DrainProbeRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *DrainProbeRequest) GetProbe() string {
+	if x != nil {
+		return x.Probe
+	}
+	return ""
+}
+
+func (x *DrainProbeRequest) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
+}
+
+// DrainProbeResponse says nothing.
+type DrainProbeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainProbeResponse) Reset() {
+	*x = DrainProbeResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainProbeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainProbeResponse) ProtoMessage() {}
+
+func (x *DrainProbeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainProbeResponse.ProtoReflect.Descriptor instead.
+func (*DrainProbeResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{34}
+}
+
+// LimitProbeRequest names a probe and its limits.
+type LimitProbeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Probe         string                 `protobuf:"bytes,1,opt,name=probe" json:"probe,omitempty"`
+	Limits        *Limits                `protobuf:"bytes,2,opt,name=limits" json:"limits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LimitProbeRequest) Reset() {
+	*x = LimitProbeRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LimitProbeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LimitProbeRequest) ProtoMessage() {}
+
+func (x *LimitProbeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LimitProbeRequest.ProtoReflect.Descriptor instead.
+func (*LimitProbeRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *LimitProbeRequest) GetProbe() string {
+	if x != nil {
+		return x.Probe
+	}
+	return ""
+}
+
+func (x *LimitProbeRequest) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+// LimitProbeResponse says nothing.
+type LimitProbeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LimitProbeResponse) Reset() {
+	*x = LimitProbeResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LimitProbeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LimitProbeResponse) ProtoMessage() {}
+
+func (x *LimitProbeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LimitProbeResponse.ProtoReflect.Descriptor instead.
+func (*LimitProbeResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{36}
+}
+
+// CreateOperatorRequest asks for the certificate of an operator.
+type CreateOperatorRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
+	Csr           []byte                 `protobuf:"bytes,2,opt,name=csr" json:"csr,omitempty"` // as in EnrollRequest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateOperatorRequest) Reset() {
+	*x = CreateOperatorRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateOperatorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateOperatorRequest) ProtoMessage() {}
+
+func (x *CreateOperatorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateOperatorRequest.ProtoReflect.Descriptor instead.
+func (*CreateOperatorRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *CreateOperatorRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateOperatorRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+// CreateOperatorResponse is the certificate.
+type CreateOperatorResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Issued        *IssuedCertificate     `protobuf:"bytes,1,opt,name=issued" json:"issued,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateOperatorResponse) Reset() {
+	*x = CreateOperatorResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateOperatorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateOperatorResponse) ProtoMessage() {}
+
+func (x *CreateOperatorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateOperatorResponse.ProtoReflect.Descriptor instead.
+func (*CreateOperatorResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *CreateOperatorResponse) GetIssued() *IssuedCertificate {
+	if x != nil {
+		return x.Issued
+	}
+	return nil
+}
+
+// ProbeInfo is what the controllers know of a probe. From connected_since on it
+// is of its open session, at whichever controller, and empty without one.
 type ProbeInfo struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Name           string                 `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
@@ -1492,14 +2266,20 @@ type ProbeInfo struct {
 	Address        string                 `protobuf:"bytes,10,opt,name=address" json:"address,omitempty"` // as seen from the controller
 	Version        string                 `protobuf:"bytes,11,opt,name=version" json:"version,omitempty"`
 	Host           *Host                  `protobuf:"bytes,12,opt,name=host" json:"host,omitempty"`
-	Held           []*HeldLease           `protobuf:"bytes,13,rep,name=held" json:"held,omitempty"` // as it last said
+	Held           []*HeldLease           `protobuf:"bytes,13,rep,name=held" json:"held,omitempty"`                               // as it last said
+	Status         *ProbeStatus           `protobuf:"bytes,14,opt,name=status" json:"status,omitempty"`                           // as it last said
+	Controller     string                 `protobuf:"bytes,15,opt,name=controller" json:"controller,omitempty"`                   // that has the session
+	LastResult     *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=last_result,json=lastResult" json:"last_result,omitempty"` // newest acknowledged batch, by its status; absent without one
+	Drained        bool                   `protobuf:"varint,17,opt,name=drained" json:"drained,omitempty"`                        // it is given no work
+	Limits         *Limits                `protobuf:"bytes,19,opt,name=limits" json:"limits,omitempty"`
+	Events         []*ProbeEvent          `protobuf:"bytes,18,rep,name=events" json:"events,omitempty"` // newest last, GetProbe only; at most 50
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ProbeInfo) Reset() {
 	*x = ProbeInfo{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[26]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1511,7 +2291,7 @@ func (x *ProbeInfo) String() string {
 func (*ProbeInfo) ProtoMessage() {}
 
 func (x *ProbeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[26]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1524,7 +2304,7 @@ func (x *ProbeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeInfo.ProtoReflect.Descriptor instead.
 func (*ProbeInfo) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ProbeInfo) GetName() string {
@@ -1618,11 +2398,53 @@ func (x *ProbeInfo) GetHeld() []*HeldLease {
 	return nil
 }
 
+func (x *ProbeInfo) GetStatus() *ProbeStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *ProbeInfo) GetController() string {
+	if x != nil {
+		return x.Controller
+	}
+	return ""
+}
+
+func (x *ProbeInfo) GetLastResult() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastResult
+	}
+	return nil
+}
+
+func (x *ProbeInfo) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
+}
+
+func (x *ProbeInfo) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *ProbeInfo) GetEvents() []*ProbeEvent {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
 var File_tfofleet_v1_control_proto protoreflect.FileDescriptor
 
 const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x19tfofleet/v1/control.proto\x12\vtfofleet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtfofleet/v1/measurement.proto\x1a\x17tfofleet/v1/probe.proto\"V\n" +
+	"\x19tfofleet/v1/control.proto\x12\vtfofleet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctfofleet/v1/enrollment.proto\x1a\x1dtfofleet/v1/measurement.proto\x1a\x17tfofleet/v1/probe.proto\"V\n" +
 	"\x11AddTargetsRequest\x12\x12\n" +
 	"\x04seed\x18\x01 \x01(\x04R\x04seed\x12-\n" +
 	"\atargets\x18\x02 \x03(\v2\x13.tfofleet.v1.TargetR\atargets\"m\n" +
@@ -1632,14 +2454,24 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\atargets\x18\x02 \x01(\x04R\atargets\x12\x1e\n" +
 	"\n" +
 	"duplicates\x18\x03 \x01(\x04R\n" +
-	"duplicates\"\x94\x01\n" +
+	"duplicates\"\x8d\x02\n" +
 	"\x13CreateSurveyRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
 	"targets_id\x18\x03 \x01(\tR\ttargetsId\x12+\n" +
-	"\x04spec\x18\x04 \x01(\v2\x17.tfofleet.v1.SurveySpecR\x04spec\".\n" +
+	"\x04spec\x18\x04 \x01(\v2\x17.tfofleet.v1.SurveySpecR\x04spec\x12+\n" +
+	"\x04mode\x18\x05 \x01(\x0e2\x17.tfofleet.v1.SurveyModeR\x04mode\x12\x16\n" +
+	"\x06copies\x18\x06 \x01(\rR\x06copies\x122\n" +
+	"\x06probes\x18\a \x01(\v2\x1a.tfofleet.v1.ProbeSelectorR\x06probes\"\xb9\x01\n" +
+	"\rProbeSelector\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\x12\x16\n" +
+	"\x06labels\x18\x02 \x03(\tR\x06labels\x12?\n" +
+	"\amax_per\x18\x03 \x03(\v2&.tfofleet.v1.ProbeSelector.MaxPerEntryR\x06maxPer\x1a9\n" +
+	"\vMaxPerEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\".\n" +
 	"\x14CreateSurveyResponse\x12\x16\n" +
 	"\x06survey\x18\x01 \x01(\tR\x06survey\"*\n" +
 	"\x10GetSurveyRequest\x12\x16\n" +
@@ -1653,7 +2485,24 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\x13CancelSurveyRequest\x12\x16\n" +
 	"\x06survey\x18\x01 \x01(\tR\x06survey\"F\n" +
 	"\x14CancelSurveyResponse\x12.\n" +
-	"\x05state\x18\x01 \x01(\v2\x18.tfofleet.v1.SurveyStateR\x05state\"\xf7\x03\n" +
+	"\x05state\x18\x01 \x01(\v2\x18.tfofleet.v1.SurveyStateR\x05state\",\n" +
+	"\x12PauseSurveyRequest\x12\x16\n" +
+	"\x06survey\x18\x01 \x01(\tR\x06survey\"E\n" +
+	"\x13PauseSurveyResponse\x12.\n" +
+	"\x05state\x18\x01 \x01(\v2\x18.tfofleet.v1.SurveyStateR\x05state\"-\n" +
+	"\x13ResumeSurveyRequest\x12\x16\n" +
+	"\x06survey\x18\x01 \x01(\tR\x06survey\"F\n" +
+	"\x14ResumeSurveyResponse\x12.\n" +
+	"\x05state\x18\x01 \x01(\v2\x18.tfofleet.v1.SurveyStateR\x05state\"F\n" +
+	"\x14ExportResultsRequest\x12\x16\n" +
+	"\x06survey\x18\x01 \x01(\tR\x06survey\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\x83\x01\n" +
+	"\x15ExportResultsResponse\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x12\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12\x12\n" +
+	"\x04last\x18\x04 \x01(\bR\x04last\x12\x16\n" +
+	"\x06cursor\x18\x05 \x01(\tR\x06cursor\"\x86\x05\n" +
 	"\vSurveyState\x12\x16\n" +
 	"\x06survey\x18\x01 \x01(\tR\x06survey\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12.\n" +
@@ -1670,7 +2519,12 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\x06counts\x18\f \x03(\v2\x19.tfofleet.v1.VerdictCountR\x06counts\x124\n" +
 	"\acreated\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x123\n" +
 	"\aelapsed\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x12\x18\n" +
-	"\astalled\x18\x0f \x01(\tR\astalled\"\x14\n" +
+	"\astalled\x18\x0f \x01(\tR\astalled\x12\x16\n" +
+	"\x06paused\x18\x10 \x01(\bR\x06paused\x12+\n" +
+	"\x04mode\x18\x11 \x01(\x0e2\x17.tfofleet.v1.SurveyModeR\x04mode\x12\x16\n" +
+	"\x06copies\x18\x12 \x01(\rR\x06copies\x12\x16\n" +
+	"\x06probes\x18\x13 \x03(\tR\x06probes\x12\x18\n" +
+	"\amissing\x18\x14 \x03(\tR\amissing\"\x14\n" +
 	"\x12ListSurveysRequest\"I\n" +
 	"\x13ListSurveysResponse\x122\n" +
 	"\asurveys\x18\x01 \x03(\v2\x18.tfofleet.v1.SurveyStateR\asurveys\"\x93\x02\n" +
@@ -1714,7 +2568,20 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\x0fBanProbeRequest\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\tR\x05probe\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x12\n" +
-	"\x10BanProbeResponse\"\xda\x04\n" +
+	"\x10BanProbeResponse\"=\n" +
+	"\x11DrainProbeRequest\x12\x14\n" +
+	"\x05probe\x18\x01 \x01(\tR\x05probe\x12\x12\n" +
+	"\x04undo\x18\x02 \x01(\bR\x04undo\"\x14\n" +
+	"\x12DrainProbeResponse\"V\n" +
+	"\x11LimitProbeRequest\x12\x14\n" +
+	"\x05probe\x18\x01 \x01(\tR\x05probe\x12+\n" +
+	"\x06limits\x18\x02 \x01(\v2\x13.tfofleet.v1.LimitsR\x06limits\"\x14\n" +
+	"\x12LimitProbeResponse\"=\n" +
+	"\x15CreateOperatorRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03csr\x18\x02 \x01(\fR\x03csr\"P\n" +
+	"\x16CreateOperatorResponse\x126\n" +
+	"\x06issued\x18\x01 \x01(\v2\x1e.tfofleet.v1.IssuedCertificateR\x06issued\"\xe1\x06\n" +
 	"\tProbeInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\x06labels\x18\x02 \x03(\v2\".tfofleet.v1.ProbeInfo.LabelsEntryR\x06labels\x12\x14\n" +
@@ -1733,16 +2600,31 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	" \x01(\tR\aaddress\x12\x18\n" +
 	"\aversion\x18\v \x01(\tR\aversion\x12%\n" +
 	"\x04host\x18\f \x01(\v2\x11.tfofleet.v1.HostR\x04host\x12*\n" +
-	"\x04held\x18\r \x03(\v2\x16.tfofleet.v1.HeldLeaseR\x04held\x1a9\n" +
+	"\x04held\x18\r \x03(\v2\x16.tfofleet.v1.HeldLeaseR\x04held\x120\n" +
+	"\x06status\x18\x0e \x01(\v2\x18.tfofleet.v1.ProbeStatusR\x06status\x12\x1e\n" +
+	"\n" +
+	"controller\x18\x0f \x01(\tR\n" +
+	"controller\x12;\n" +
+	"\vlast_result\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"lastResult\x12\x18\n" +
+	"\adrained\x18\x11 \x01(\bR\adrained\x12+\n" +
+	"\x06limits\x18\x13 \x01(\v2\x13.tfofleet.v1.LimitsR\x06limits\x12/\n" +
+	"\x06events\x18\x12 \x03(\v2\x17.tfofleet.v1.ProbeEventR\x06events\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\x91\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*o\n" +
+	"\n" +
+	"SurveyMode\x12\x1b\n" +
+	"\x17SURVEY_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11SURVEY_MODE_SHARD\x10\x01\x12\x15\n" +
+	"\x11SURVEY_MODE_EVERY\x10\x02\x12\x16\n" +
+	"\x12SURVEY_MODE_COPIES\x10\x03*\x91\x01\n" +
 	"\vSurveyPhase\x12\x1c\n" +
 	"\x18SURVEY_PHASE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14SURVEY_PHASE_RUNNING\x10\x01\x12\x15\n" +
 	"\x11SURVEY_PHASE_DONE\x10\x02\x12\x1a\n" +
 	"\x16SURVEY_PHASE_CANCELLED\x10\x03\x12\x17\n" +
-	"\x13SURVEY_PHASE_FAILED\x10\x042\xf5\a\n" +
+	"\x13SURVEY_PHASE_FAILED\x10\x042\xef\v\n" +
 	"\x0eControlService\x12O\n" +
 	"\n" +
 	"AddTargets\x12\x1e.tfofleet.v1.AddTargetsRequest\x1a\x1f.tfofleet.v1.AddTargetsResponse(\x01\x12S\n" +
@@ -1750,14 +2632,22 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\tGetSurvey\x12\x1d.tfofleet.v1.GetSurveyRequest\x1a\x1e.tfofleet.v1.GetSurveyResponse\x12R\n" +
 	"\vWatchSurvey\x12\x1f.tfofleet.v1.WatchSurveyRequest\x1a .tfofleet.v1.WatchSurveyResponse0\x01\x12S\n" +
 	"\fCancelSurvey\x12 .tfofleet.v1.CancelSurveyRequest\x1a!.tfofleet.v1.CancelSurveyResponse\x12P\n" +
-	"\vListSurveys\x12\x1f.tfofleet.v1.ListSurveysRequest\x1a .tfofleet.v1.ListSurveysResponse\x12\\\n" +
+	"\vPauseSurvey\x12\x1f.tfofleet.v1.PauseSurveyRequest\x1a .tfofleet.v1.PauseSurveyResponse\x12S\n" +
+	"\fResumeSurvey\x12 .tfofleet.v1.ResumeSurveyRequest\x1a!.tfofleet.v1.ResumeSurveyResponse\x12P\n" +
+	"\vListSurveys\x12\x1f.tfofleet.v1.ListSurveysRequest\x1a .tfofleet.v1.ListSurveysResponse\x12X\n" +
+	"\rExportResults\x12!.tfofleet.v1.ExportResultsRequest\x1a\".tfofleet.v1.ExportResultsResponse0\x01\x12\\\n" +
 	"\x0fCreateJoinToken\x12#.tfofleet.v1.CreateJoinTokenRequest\x1a$.tfofleet.v1.CreateJoinTokenResponse\x12Y\n" +
 	"\x0eListJoinTokens\x12\".tfofleet.v1.ListJoinTokensRequest\x1a#.tfofleet.v1.ListJoinTokensResponse\x12\\\n" +
 	"\x0fRevokeJoinToken\x12#.tfofleet.v1.RevokeJoinTokenRequest\x1a$.tfofleet.v1.RevokeJoinTokenResponse\x12M\n" +
 	"\n" +
 	"ListProbes\x12\x1e.tfofleet.v1.ListProbesRequest\x1a\x1f.tfofleet.v1.ListProbesResponse\x12G\n" +
 	"\bGetProbe\x12\x1c.tfofleet.v1.GetProbeRequest\x1a\x1d.tfofleet.v1.GetProbeResponse\x12G\n" +
-	"\bBanProbe\x12\x1c.tfofleet.v1.BanProbeRequest\x1a\x1d.tfofleet.v1.BanProbeResponseB,Z%tfofleet/proto/tfofleet/v1;tfofleetv1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
+	"\bBanProbe\x12\x1c.tfofleet.v1.BanProbeRequest\x1a\x1d.tfofleet.v1.BanProbeResponse\x12M\n" +
+	"\n" +
+	"DrainProbe\x12\x1e.tfofleet.v1.DrainProbeRequest\x1a\x1f.tfofleet.v1.DrainProbeResponse\x12M\n" +
+	"\n" +
+	"LimitProbe\x12\x1e.tfofleet.v1.LimitProbeRequest\x1a\x1f.tfofleet.v1.LimitProbeResponse\x12Y\n" +
+	"\x0eCreateOperator\x12\".tfofleet.v1.CreateOperatorRequest\x1a#.tfofleet.v1.CreateOperatorResponseB,Z%tfofleet/proto/tfofleet/v1;tfofleetv1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
 
 var (
 	file_tfofleet_v1_control_proto_rawDescOnce sync.Once
@@ -1771,104 +2661,147 @@ func file_tfofleet_v1_control_proto_rawDescGZIP() []byte {
 	return file_tfofleet_v1_control_proto_rawDescData
 }
 
-var file_tfofleet_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tfofleet_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_tfofleet_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_tfofleet_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_tfofleet_v1_control_proto_goTypes = []any{
-	(SurveyPhase)(0),                // 0: tfofleet.v1.SurveyPhase
-	(*AddTargetsRequest)(nil),       // 1: tfofleet.v1.AddTargetsRequest
-	(*AddTargetsResponse)(nil),      // 2: tfofleet.v1.AddTargetsResponse
-	(*CreateSurveyRequest)(nil),     // 3: tfofleet.v1.CreateSurveyRequest
-	(*CreateSurveyResponse)(nil),    // 4: tfofleet.v1.CreateSurveyResponse
-	(*GetSurveyRequest)(nil),        // 5: tfofleet.v1.GetSurveyRequest
-	(*GetSurveyResponse)(nil),       // 6: tfofleet.v1.GetSurveyResponse
-	(*WatchSurveyRequest)(nil),      // 7: tfofleet.v1.WatchSurveyRequest
-	(*WatchSurveyResponse)(nil),     // 8: tfofleet.v1.WatchSurveyResponse
-	(*CancelSurveyRequest)(nil),     // 9: tfofleet.v1.CancelSurveyRequest
-	(*CancelSurveyResponse)(nil),    // 10: tfofleet.v1.CancelSurveyResponse
-	(*SurveyState)(nil),             // 11: tfofleet.v1.SurveyState
-	(*ListSurveysRequest)(nil),      // 12: tfofleet.v1.ListSurveysRequest
-	(*ListSurveysResponse)(nil),     // 13: tfofleet.v1.ListSurveysResponse
-	(*CreateJoinTokenRequest)(nil),  // 14: tfofleet.v1.CreateJoinTokenRequest
-	(*CreateJoinTokenResponse)(nil), // 15: tfofleet.v1.CreateJoinTokenResponse
-	(*ListJoinTokensRequest)(nil),   // 16: tfofleet.v1.ListJoinTokensRequest
-	(*ListJoinTokensResponse)(nil),  // 17: tfofleet.v1.ListJoinTokensResponse
-	(*JoinToken)(nil),               // 18: tfofleet.v1.JoinToken
-	(*RevokeJoinTokenRequest)(nil),  // 19: tfofleet.v1.RevokeJoinTokenRequest
-	(*RevokeJoinTokenResponse)(nil), // 20: tfofleet.v1.RevokeJoinTokenResponse
-	(*ListProbesRequest)(nil),       // 21: tfofleet.v1.ListProbesRequest
-	(*ListProbesResponse)(nil),      // 22: tfofleet.v1.ListProbesResponse
-	(*GetProbeRequest)(nil),         // 23: tfofleet.v1.GetProbeRequest
-	(*GetProbeResponse)(nil),        // 24: tfofleet.v1.GetProbeResponse
-	(*BanProbeRequest)(nil),         // 25: tfofleet.v1.BanProbeRequest
-	(*BanProbeResponse)(nil),        // 26: tfofleet.v1.BanProbeResponse
-	(*ProbeInfo)(nil),               // 27: tfofleet.v1.ProbeInfo
-	nil,                             // 28: tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
-	nil,                             // 29: tfofleet.v1.JoinToken.LabelsEntry
-	nil,                             // 30: tfofleet.v1.ProbeInfo.LabelsEntry
-	(*Target)(nil),                  // 31: tfofleet.v1.Target
-	(*SurveySpec)(nil),              // 32: tfofleet.v1.SurveySpec
-	(*VerdictCount)(nil),            // 33: tfofleet.v1.VerdictCount
-	(*timestamppb.Timestamp)(nil),   // 34: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 35: google.protobuf.Duration
-	(*Host)(nil),                    // 36: tfofleet.v1.Host
-	(*HeldLease)(nil),               // 37: tfofleet.v1.HeldLease
+	(SurveyMode)(0),                 // 0: tfofleet.v1.SurveyMode
+	(SurveyPhase)(0),                // 1: tfofleet.v1.SurveyPhase
+	(*AddTargetsRequest)(nil),       // 2: tfofleet.v1.AddTargetsRequest
+	(*AddTargetsResponse)(nil),      // 3: tfofleet.v1.AddTargetsResponse
+	(*CreateSurveyRequest)(nil),     // 4: tfofleet.v1.CreateSurveyRequest
+	(*ProbeSelector)(nil),           // 5: tfofleet.v1.ProbeSelector
+	(*CreateSurveyResponse)(nil),    // 6: tfofleet.v1.CreateSurveyResponse
+	(*GetSurveyRequest)(nil),        // 7: tfofleet.v1.GetSurveyRequest
+	(*GetSurveyResponse)(nil),       // 8: tfofleet.v1.GetSurveyResponse
+	(*WatchSurveyRequest)(nil),      // 9: tfofleet.v1.WatchSurveyRequest
+	(*WatchSurveyResponse)(nil),     // 10: tfofleet.v1.WatchSurveyResponse
+	(*CancelSurveyRequest)(nil),     // 11: tfofleet.v1.CancelSurveyRequest
+	(*CancelSurveyResponse)(nil),    // 12: tfofleet.v1.CancelSurveyResponse
+	(*PauseSurveyRequest)(nil),      // 13: tfofleet.v1.PauseSurveyRequest
+	(*PauseSurveyResponse)(nil),     // 14: tfofleet.v1.PauseSurveyResponse
+	(*ResumeSurveyRequest)(nil),     // 15: tfofleet.v1.ResumeSurveyRequest
+	(*ResumeSurveyResponse)(nil),    // 16: tfofleet.v1.ResumeSurveyResponse
+	(*ExportResultsRequest)(nil),    // 17: tfofleet.v1.ExportResultsRequest
+	(*ExportResultsResponse)(nil),   // 18: tfofleet.v1.ExportResultsResponse
+	(*SurveyState)(nil),             // 19: tfofleet.v1.SurveyState
+	(*ListSurveysRequest)(nil),      // 20: tfofleet.v1.ListSurveysRequest
+	(*ListSurveysResponse)(nil),     // 21: tfofleet.v1.ListSurveysResponse
+	(*CreateJoinTokenRequest)(nil),  // 22: tfofleet.v1.CreateJoinTokenRequest
+	(*CreateJoinTokenResponse)(nil), // 23: tfofleet.v1.CreateJoinTokenResponse
+	(*ListJoinTokensRequest)(nil),   // 24: tfofleet.v1.ListJoinTokensRequest
+	(*ListJoinTokensResponse)(nil),  // 25: tfofleet.v1.ListJoinTokensResponse
+	(*JoinToken)(nil),               // 26: tfofleet.v1.JoinToken
+	(*RevokeJoinTokenRequest)(nil),  // 27: tfofleet.v1.RevokeJoinTokenRequest
+	(*RevokeJoinTokenResponse)(nil), // 28: tfofleet.v1.RevokeJoinTokenResponse
+	(*ListProbesRequest)(nil),       // 29: tfofleet.v1.ListProbesRequest
+	(*ListProbesResponse)(nil),      // 30: tfofleet.v1.ListProbesResponse
+	(*GetProbeRequest)(nil),         // 31: tfofleet.v1.GetProbeRequest
+	(*GetProbeResponse)(nil),        // 32: tfofleet.v1.GetProbeResponse
+	(*BanProbeRequest)(nil),         // 33: tfofleet.v1.BanProbeRequest
+	(*BanProbeResponse)(nil),        // 34: tfofleet.v1.BanProbeResponse
+	(*DrainProbeRequest)(nil),       // 35: tfofleet.v1.DrainProbeRequest
+	(*DrainProbeResponse)(nil),      // 36: tfofleet.v1.DrainProbeResponse
+	(*LimitProbeRequest)(nil),       // 37: tfofleet.v1.LimitProbeRequest
+	(*LimitProbeResponse)(nil),      // 38: tfofleet.v1.LimitProbeResponse
+	(*CreateOperatorRequest)(nil),   // 39: tfofleet.v1.CreateOperatorRequest
+	(*CreateOperatorResponse)(nil),  // 40: tfofleet.v1.CreateOperatorResponse
+	(*ProbeInfo)(nil),               // 41: tfofleet.v1.ProbeInfo
+	nil,                             // 42: tfofleet.v1.ProbeSelector.MaxPerEntry
+	nil,                             // 43: tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
+	nil,                             // 44: tfofleet.v1.JoinToken.LabelsEntry
+	nil,                             // 45: tfofleet.v1.ProbeInfo.LabelsEntry
+	(*Target)(nil),                  // 46: tfofleet.v1.Target
+	(*SurveySpec)(nil),              // 47: tfofleet.v1.SurveySpec
+	(*VerdictCount)(nil),            // 48: tfofleet.v1.VerdictCount
+	(*timestamppb.Timestamp)(nil),   // 49: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 50: google.protobuf.Duration
+	(*Limits)(nil),                  // 51: tfofleet.v1.Limits
+	(*IssuedCertificate)(nil),       // 52: tfofleet.v1.IssuedCertificate
+	(*Host)(nil),                    // 53: tfofleet.v1.Host
+	(*HeldLease)(nil),               // 54: tfofleet.v1.HeldLease
+	(*ProbeStatus)(nil),             // 55: tfofleet.v1.ProbeStatus
+	(*ProbeEvent)(nil),              // 56: tfofleet.v1.ProbeEvent
 }
 var file_tfofleet_v1_control_proto_depIdxs = []int32{
-	31, // 0: tfofleet.v1.AddTargetsRequest.targets:type_name -> tfofleet.v1.Target
-	32, // 1: tfofleet.v1.CreateSurveyRequest.spec:type_name -> tfofleet.v1.SurveySpec
-	11, // 2: tfofleet.v1.GetSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
-	11, // 3: tfofleet.v1.WatchSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
-	11, // 4: tfofleet.v1.CancelSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
-	0,  // 5: tfofleet.v1.SurveyState.phase:type_name -> tfofleet.v1.SurveyPhase
-	33, // 6: tfofleet.v1.SurveyState.counts:type_name -> tfofleet.v1.VerdictCount
-	34, // 7: tfofleet.v1.SurveyState.created:type_name -> google.protobuf.Timestamp
-	35, // 8: tfofleet.v1.SurveyState.elapsed:type_name -> google.protobuf.Duration
-	11, // 9: tfofleet.v1.ListSurveysResponse.surveys:type_name -> tfofleet.v1.SurveyState
-	35, // 10: tfofleet.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
-	28, // 11: tfofleet.v1.CreateJoinTokenRequest.labels:type_name -> tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
-	18, // 12: tfofleet.v1.ListJoinTokensResponse.tokens:type_name -> tfofleet.v1.JoinToken
-	29, // 13: tfofleet.v1.JoinToken.labels:type_name -> tfofleet.v1.JoinToken.LabelsEntry
-	34, // 14: tfofleet.v1.JoinToken.created:type_name -> google.protobuf.Timestamp
-	34, // 15: tfofleet.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
-	34, // 16: tfofleet.v1.JoinToken.revoked:type_name -> google.protobuf.Timestamp
-	27, // 17: tfofleet.v1.ListProbesResponse.probes:type_name -> tfofleet.v1.ProbeInfo
-	27, // 18: tfofleet.v1.GetProbeResponse.probe:type_name -> tfofleet.v1.ProbeInfo
-	30, // 19: tfofleet.v1.ProbeInfo.labels:type_name -> tfofleet.v1.ProbeInfo.LabelsEntry
-	34, // 20: tfofleet.v1.ProbeInfo.joined:type_name -> google.protobuf.Timestamp
-	34, // 21: tfofleet.v1.ProbeInfo.banned:type_name -> google.protobuf.Timestamp
-	34, // 22: tfofleet.v1.ProbeInfo.connected_since:type_name -> google.protobuf.Timestamp
-	34, // 23: tfofleet.v1.ProbeInfo.last_heard:type_name -> google.protobuf.Timestamp
-	36, // 24: tfofleet.v1.ProbeInfo.host:type_name -> tfofleet.v1.Host
-	37, // 25: tfofleet.v1.ProbeInfo.held:type_name -> tfofleet.v1.HeldLease
-	1,  // 26: tfofleet.v1.ControlService.AddTargets:input_type -> tfofleet.v1.AddTargetsRequest
-	3,  // 27: tfofleet.v1.ControlService.CreateSurvey:input_type -> tfofleet.v1.CreateSurveyRequest
-	5,  // 28: tfofleet.v1.ControlService.GetSurvey:input_type -> tfofleet.v1.GetSurveyRequest
-	7,  // 29: tfofleet.v1.ControlService.WatchSurvey:input_type -> tfofleet.v1.WatchSurveyRequest
-	9,  // 30: tfofleet.v1.ControlService.CancelSurvey:input_type -> tfofleet.v1.CancelSurveyRequest
-	12, // 31: tfofleet.v1.ControlService.ListSurveys:input_type -> tfofleet.v1.ListSurveysRequest
-	14, // 32: tfofleet.v1.ControlService.CreateJoinToken:input_type -> tfofleet.v1.CreateJoinTokenRequest
-	16, // 33: tfofleet.v1.ControlService.ListJoinTokens:input_type -> tfofleet.v1.ListJoinTokensRequest
-	19, // 34: tfofleet.v1.ControlService.RevokeJoinToken:input_type -> tfofleet.v1.RevokeJoinTokenRequest
-	21, // 35: tfofleet.v1.ControlService.ListProbes:input_type -> tfofleet.v1.ListProbesRequest
-	23, // 36: tfofleet.v1.ControlService.GetProbe:input_type -> tfofleet.v1.GetProbeRequest
-	25, // 37: tfofleet.v1.ControlService.BanProbe:input_type -> tfofleet.v1.BanProbeRequest
-	2,  // 38: tfofleet.v1.ControlService.AddTargets:output_type -> tfofleet.v1.AddTargetsResponse
-	4,  // 39: tfofleet.v1.ControlService.CreateSurvey:output_type -> tfofleet.v1.CreateSurveyResponse
-	6,  // 40: tfofleet.v1.ControlService.GetSurvey:output_type -> tfofleet.v1.GetSurveyResponse
-	8,  // 41: tfofleet.v1.ControlService.WatchSurvey:output_type -> tfofleet.v1.WatchSurveyResponse
-	10, // 42: tfofleet.v1.ControlService.CancelSurvey:output_type -> tfofleet.v1.CancelSurveyResponse
-	13, // 43: tfofleet.v1.ControlService.ListSurveys:output_type -> tfofleet.v1.ListSurveysResponse
-	15, // 44: tfofleet.v1.ControlService.CreateJoinToken:output_type -> tfofleet.v1.CreateJoinTokenResponse
-	17, // 45: tfofleet.v1.ControlService.ListJoinTokens:output_type -> tfofleet.v1.ListJoinTokensResponse
-	20, // 46: tfofleet.v1.ControlService.RevokeJoinToken:output_type -> tfofleet.v1.RevokeJoinTokenResponse
-	22, // 47: tfofleet.v1.ControlService.ListProbes:output_type -> tfofleet.v1.ListProbesResponse
-	24, // 48: tfofleet.v1.ControlService.GetProbe:output_type -> tfofleet.v1.GetProbeResponse
-	26, // 49: tfofleet.v1.ControlService.BanProbe:output_type -> tfofleet.v1.BanProbeResponse
-	38, // [38:50] is the sub-list for method output_type
-	26, // [26:38] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	46, // 0: tfofleet.v1.AddTargetsRequest.targets:type_name -> tfofleet.v1.Target
+	47, // 1: tfofleet.v1.CreateSurveyRequest.spec:type_name -> tfofleet.v1.SurveySpec
+	0,  // 2: tfofleet.v1.CreateSurveyRequest.mode:type_name -> tfofleet.v1.SurveyMode
+	5,  // 3: tfofleet.v1.CreateSurveyRequest.probes:type_name -> tfofleet.v1.ProbeSelector
+	42, // 4: tfofleet.v1.ProbeSelector.max_per:type_name -> tfofleet.v1.ProbeSelector.MaxPerEntry
+	19, // 5: tfofleet.v1.GetSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	19, // 6: tfofleet.v1.WatchSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	19, // 7: tfofleet.v1.CancelSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	19, // 8: tfofleet.v1.PauseSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	19, // 9: tfofleet.v1.ResumeSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	1,  // 10: tfofleet.v1.SurveyState.phase:type_name -> tfofleet.v1.SurveyPhase
+	48, // 11: tfofleet.v1.SurveyState.counts:type_name -> tfofleet.v1.VerdictCount
+	49, // 12: tfofleet.v1.SurveyState.created:type_name -> google.protobuf.Timestamp
+	50, // 13: tfofleet.v1.SurveyState.elapsed:type_name -> google.protobuf.Duration
+	0,  // 14: tfofleet.v1.SurveyState.mode:type_name -> tfofleet.v1.SurveyMode
+	19, // 15: tfofleet.v1.ListSurveysResponse.surveys:type_name -> tfofleet.v1.SurveyState
+	50, // 16: tfofleet.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	43, // 17: tfofleet.v1.CreateJoinTokenRequest.labels:type_name -> tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
+	26, // 18: tfofleet.v1.ListJoinTokensResponse.tokens:type_name -> tfofleet.v1.JoinToken
+	44, // 19: tfofleet.v1.JoinToken.labels:type_name -> tfofleet.v1.JoinToken.LabelsEntry
+	49, // 20: tfofleet.v1.JoinToken.created:type_name -> google.protobuf.Timestamp
+	49, // 21: tfofleet.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
+	49, // 22: tfofleet.v1.JoinToken.revoked:type_name -> google.protobuf.Timestamp
+	41, // 23: tfofleet.v1.ListProbesResponse.probes:type_name -> tfofleet.v1.ProbeInfo
+	41, // 24: tfofleet.v1.GetProbeResponse.probe:type_name -> tfofleet.v1.ProbeInfo
+	51, // 25: tfofleet.v1.LimitProbeRequest.limits:type_name -> tfofleet.v1.Limits
+	52, // 26: tfofleet.v1.CreateOperatorResponse.issued:type_name -> tfofleet.v1.IssuedCertificate
+	45, // 27: tfofleet.v1.ProbeInfo.labels:type_name -> tfofleet.v1.ProbeInfo.LabelsEntry
+	49, // 28: tfofleet.v1.ProbeInfo.joined:type_name -> google.protobuf.Timestamp
+	49, // 29: tfofleet.v1.ProbeInfo.banned:type_name -> google.protobuf.Timestamp
+	49, // 30: tfofleet.v1.ProbeInfo.connected_since:type_name -> google.protobuf.Timestamp
+	49, // 31: tfofleet.v1.ProbeInfo.last_heard:type_name -> google.protobuf.Timestamp
+	53, // 32: tfofleet.v1.ProbeInfo.host:type_name -> tfofleet.v1.Host
+	54, // 33: tfofleet.v1.ProbeInfo.held:type_name -> tfofleet.v1.HeldLease
+	55, // 34: tfofleet.v1.ProbeInfo.status:type_name -> tfofleet.v1.ProbeStatus
+	49, // 35: tfofleet.v1.ProbeInfo.last_result:type_name -> google.protobuf.Timestamp
+	51, // 36: tfofleet.v1.ProbeInfo.limits:type_name -> tfofleet.v1.Limits
+	56, // 37: tfofleet.v1.ProbeInfo.events:type_name -> tfofleet.v1.ProbeEvent
+	2,  // 38: tfofleet.v1.ControlService.AddTargets:input_type -> tfofleet.v1.AddTargetsRequest
+	4,  // 39: tfofleet.v1.ControlService.CreateSurvey:input_type -> tfofleet.v1.CreateSurveyRequest
+	7,  // 40: tfofleet.v1.ControlService.GetSurvey:input_type -> tfofleet.v1.GetSurveyRequest
+	9,  // 41: tfofleet.v1.ControlService.WatchSurvey:input_type -> tfofleet.v1.WatchSurveyRequest
+	11, // 42: tfofleet.v1.ControlService.CancelSurvey:input_type -> tfofleet.v1.CancelSurveyRequest
+	13, // 43: tfofleet.v1.ControlService.PauseSurvey:input_type -> tfofleet.v1.PauseSurveyRequest
+	15, // 44: tfofleet.v1.ControlService.ResumeSurvey:input_type -> tfofleet.v1.ResumeSurveyRequest
+	20, // 45: tfofleet.v1.ControlService.ListSurveys:input_type -> tfofleet.v1.ListSurveysRequest
+	17, // 46: tfofleet.v1.ControlService.ExportResults:input_type -> tfofleet.v1.ExportResultsRequest
+	22, // 47: tfofleet.v1.ControlService.CreateJoinToken:input_type -> tfofleet.v1.CreateJoinTokenRequest
+	24, // 48: tfofleet.v1.ControlService.ListJoinTokens:input_type -> tfofleet.v1.ListJoinTokensRequest
+	27, // 49: tfofleet.v1.ControlService.RevokeJoinToken:input_type -> tfofleet.v1.RevokeJoinTokenRequest
+	29, // 50: tfofleet.v1.ControlService.ListProbes:input_type -> tfofleet.v1.ListProbesRequest
+	31, // 51: tfofleet.v1.ControlService.GetProbe:input_type -> tfofleet.v1.GetProbeRequest
+	33, // 52: tfofleet.v1.ControlService.BanProbe:input_type -> tfofleet.v1.BanProbeRequest
+	35, // 53: tfofleet.v1.ControlService.DrainProbe:input_type -> tfofleet.v1.DrainProbeRequest
+	37, // 54: tfofleet.v1.ControlService.LimitProbe:input_type -> tfofleet.v1.LimitProbeRequest
+	39, // 55: tfofleet.v1.ControlService.CreateOperator:input_type -> tfofleet.v1.CreateOperatorRequest
+	3,  // 56: tfofleet.v1.ControlService.AddTargets:output_type -> tfofleet.v1.AddTargetsResponse
+	6,  // 57: tfofleet.v1.ControlService.CreateSurvey:output_type -> tfofleet.v1.CreateSurveyResponse
+	8,  // 58: tfofleet.v1.ControlService.GetSurvey:output_type -> tfofleet.v1.GetSurveyResponse
+	10, // 59: tfofleet.v1.ControlService.WatchSurvey:output_type -> tfofleet.v1.WatchSurveyResponse
+	12, // 60: tfofleet.v1.ControlService.CancelSurvey:output_type -> tfofleet.v1.CancelSurveyResponse
+	14, // 61: tfofleet.v1.ControlService.PauseSurvey:output_type -> tfofleet.v1.PauseSurveyResponse
+	16, // 62: tfofleet.v1.ControlService.ResumeSurvey:output_type -> tfofleet.v1.ResumeSurveyResponse
+	21, // 63: tfofleet.v1.ControlService.ListSurveys:output_type -> tfofleet.v1.ListSurveysResponse
+	18, // 64: tfofleet.v1.ControlService.ExportResults:output_type -> tfofleet.v1.ExportResultsResponse
+	23, // 65: tfofleet.v1.ControlService.CreateJoinToken:output_type -> tfofleet.v1.CreateJoinTokenResponse
+	25, // 66: tfofleet.v1.ControlService.ListJoinTokens:output_type -> tfofleet.v1.ListJoinTokensResponse
+	28, // 67: tfofleet.v1.ControlService.RevokeJoinToken:output_type -> tfofleet.v1.RevokeJoinTokenResponse
+	30, // 68: tfofleet.v1.ControlService.ListProbes:output_type -> tfofleet.v1.ListProbesResponse
+	32, // 69: tfofleet.v1.ControlService.GetProbe:output_type -> tfofleet.v1.GetProbeResponse
+	34, // 70: tfofleet.v1.ControlService.BanProbe:output_type -> tfofleet.v1.BanProbeResponse
+	36, // 71: tfofleet.v1.ControlService.DrainProbe:output_type -> tfofleet.v1.DrainProbeResponse
+	38, // 72: tfofleet.v1.ControlService.LimitProbe:output_type -> tfofleet.v1.LimitProbeResponse
+	40, // 73: tfofleet.v1.ControlService.CreateOperator:output_type -> tfofleet.v1.CreateOperatorResponse
+	56, // [56:74] is the sub-list for method output_type
+	38, // [38:56] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_tfofleet_v1_control_proto_init() }
@@ -1876,6 +2809,7 @@ func file_tfofleet_v1_control_proto_init() {
 	if File_tfofleet_v1_control_proto != nil {
 		return
 	}
+	file_tfofleet_v1_enrollment_proto_init()
 	file_tfofleet_v1_measurement_proto_init()
 	file_tfofleet_v1_probe_proto_init()
 	type x struct{}
@@ -1883,8 +2817,8 @@ func file_tfofleet_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tfofleet_v1_control_proto_rawDesc), len(file_tfofleet_v1_control_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   30,
+			NumEnums:      2,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

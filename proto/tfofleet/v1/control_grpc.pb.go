@@ -24,13 +24,19 @@ const (
 	ControlService_GetSurvey_FullMethodName       = "/tfofleet.v1.ControlService/GetSurvey"
 	ControlService_WatchSurvey_FullMethodName     = "/tfofleet.v1.ControlService/WatchSurvey"
 	ControlService_CancelSurvey_FullMethodName    = "/tfofleet.v1.ControlService/CancelSurvey"
+	ControlService_PauseSurvey_FullMethodName     = "/tfofleet.v1.ControlService/PauseSurvey"
+	ControlService_ResumeSurvey_FullMethodName    = "/tfofleet.v1.ControlService/ResumeSurvey"
 	ControlService_ListSurveys_FullMethodName     = "/tfofleet.v1.ControlService/ListSurveys"
+	ControlService_ExportResults_FullMethodName   = "/tfofleet.v1.ControlService/ExportResults"
 	ControlService_CreateJoinToken_FullMethodName = "/tfofleet.v1.ControlService/CreateJoinToken"
 	ControlService_ListJoinTokens_FullMethodName  = "/tfofleet.v1.ControlService/ListJoinTokens"
 	ControlService_RevokeJoinToken_FullMethodName = "/tfofleet.v1.ControlService/RevokeJoinToken"
 	ControlService_ListProbes_FullMethodName      = "/tfofleet.v1.ControlService/ListProbes"
 	ControlService_GetProbe_FullMethodName        = "/tfofleet.v1.ControlService/GetProbe"
 	ControlService_BanProbe_FullMethodName        = "/tfofleet.v1.ControlService/BanProbe"
+	ControlService_DrainProbe_FullMethodName      = "/tfofleet.v1.ControlService/DrainProbe"
+	ControlService_LimitProbe_FullMethodName      = "/tfofleet.v1.ControlService/LimitProbe"
+	ControlService_CreateOperator_FullMethodName  = "/tfofleet.v1.ControlService/CreateOperator"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -51,8 +57,17 @@ type ControlServiceClient interface {
 	WatchSurvey(ctx context.Context, in *WatchSurveyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchSurveyResponse], error)
 	// CancelSurvey ends a survey: no new target is started, what was measured is kept.
 	CancelSurvey(ctx context.Context, in *CancelSurveyRequest, opts ...grpc.CallOption) (*CancelSurveyResponse, error)
+	// PauseSurvey hands out no more of a survey. Targets that were started come to
+	// their end, the others are given back.
+	PauseSurvey(ctx context.Context, in *PauseSurveyRequest, opts ...grpc.CallOption) (*PauseSurveyResponse, error)
+	// ResumeSurvey goes on with a paused survey.
+	ResumeSurvey(ctx context.Context, in *ResumeSurveyRequest, opts ...grpc.CallOption) (*ResumeSurveyResponse, error)
 	// ListSurveys tells of every survey, oldest first.
 	ListSurveys(ctx context.Context, in *ListSurveysRequest, opts ...grpc.CallOption) (*ListSurveysResponse, error)
+	// ExportResults sends the files of a survey's dataset. It can be called while
+	// the survey runs, and again with the cursor of the last message received: what
+	// came before is not sent a second time.
+	ExportResults(ctx context.Context, in *ExportResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResultsResponse], error)
 	// CreateJoinToken makes a token that lets probes in. It is shown once.
 	CreateJoinToken(ctx context.Context, in *CreateJoinTokenRequest, opts ...grpc.CallOption) (*CreateJoinTokenResponse, error)
 	// ListJoinTokens tells of every token, oldest first.
@@ -64,7 +79,15 @@ type ControlServiceClient interface {
 	// GetProbe tells of one probe.
 	GetProbe(ctx context.Context, in *GetProbeRequest, opts ...grpc.CallOption) (*GetProbeResponse, error)
 	// BanProbe ends a probe for good: its streams end, and every call is refused.
+	// What only it was to measure is lost.
 	BanProbe(ctx context.Context, in *BanProbeRequest, opts ...grpc.CallOption) (*BanProbeResponse, error)
+	// DrainProbe gives a probe no more work, or work again. It finishes what it
+	// holds, and stays connected.
+	DrainProbe(ctx context.Context, in *DrainProbeRequest, opts ...grpc.CallOption) (*DrainProbeResponse, error)
+	// LimitProbe slows a probe down, below what its own policy allows.
+	LimitProbe(ctx context.Context, in *LimitProbeRequest, opts ...grpc.CallOption) (*LimitProbeResponse, error)
+	// CreateOperator gives a certificate to an operator elsewhere, or a new one.
+	CreateOperator(ctx context.Context, in *CreateOperatorRequest, opts ...grpc.CallOption) (*CreateOperatorResponse, error)
 }
 
 type controlServiceClient struct {
@@ -137,6 +160,26 @@ func (c *controlServiceClient) CancelSurvey(ctx context.Context, in *CancelSurve
 	return out, nil
 }
 
+func (c *controlServiceClient) PauseSurvey(ctx context.Context, in *PauseSurveyRequest, opts ...grpc.CallOption) (*PauseSurveyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseSurveyResponse)
+	err := c.cc.Invoke(ctx, ControlService_PauseSurvey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) ResumeSurvey(ctx context.Context, in *ResumeSurveyRequest, opts ...grpc.CallOption) (*ResumeSurveyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeSurveyResponse)
+	err := c.cc.Invoke(ctx, ControlService_ResumeSurvey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) ListSurveys(ctx context.Context, in *ListSurveysRequest, opts ...grpc.CallOption) (*ListSurveysResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListSurveysResponse)
@@ -146,6 +189,25 @@ func (c *controlServiceClient) ListSurveys(ctx context.Context, in *ListSurveysR
 	}
 	return out, nil
 }
+
+func (c *controlServiceClient) ExportResults(ctx context.Context, in *ExportResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResultsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[2], ControlService_ExportResults_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportResultsRequest, ExportResultsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_ExportResultsClient = grpc.ServerStreamingClient[ExportResultsResponse]
 
 func (c *controlServiceClient) CreateJoinToken(ctx context.Context, in *CreateJoinTokenRequest, opts ...grpc.CallOption) (*CreateJoinTokenResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -207,6 +269,36 @@ func (c *controlServiceClient) BanProbe(ctx context.Context, in *BanProbeRequest
 	return out, nil
 }
 
+func (c *controlServiceClient) DrainProbe(ctx context.Context, in *DrainProbeRequest, opts ...grpc.CallOption) (*DrainProbeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainProbeResponse)
+	err := c.cc.Invoke(ctx, ControlService_DrainProbe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) LimitProbe(ctx context.Context, in *LimitProbeRequest, opts ...grpc.CallOption) (*LimitProbeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LimitProbeResponse)
+	err := c.cc.Invoke(ctx, ControlService_LimitProbe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) CreateOperator(ctx context.Context, in *CreateOperatorRequest, opts ...grpc.CallOption) (*CreateOperatorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateOperatorResponse)
+	err := c.cc.Invoke(ctx, ControlService_CreateOperator_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServiceServer is the server API for ControlService service.
 // All implementations must embed UnimplementedControlServiceServer
 // for forward compatibility.
@@ -225,8 +317,17 @@ type ControlServiceServer interface {
 	WatchSurvey(*WatchSurveyRequest, grpc.ServerStreamingServer[WatchSurveyResponse]) error
 	// CancelSurvey ends a survey: no new target is started, what was measured is kept.
 	CancelSurvey(context.Context, *CancelSurveyRequest) (*CancelSurveyResponse, error)
+	// PauseSurvey hands out no more of a survey. Targets that were started come to
+	// their end, the others are given back.
+	PauseSurvey(context.Context, *PauseSurveyRequest) (*PauseSurveyResponse, error)
+	// ResumeSurvey goes on with a paused survey.
+	ResumeSurvey(context.Context, *ResumeSurveyRequest) (*ResumeSurveyResponse, error)
 	// ListSurveys tells of every survey, oldest first.
 	ListSurveys(context.Context, *ListSurveysRequest) (*ListSurveysResponse, error)
+	// ExportResults sends the files of a survey's dataset. It can be called while
+	// the survey runs, and again with the cursor of the last message received: what
+	// came before is not sent a second time.
+	ExportResults(*ExportResultsRequest, grpc.ServerStreamingServer[ExportResultsResponse]) error
 	// CreateJoinToken makes a token that lets probes in. It is shown once.
 	CreateJoinToken(context.Context, *CreateJoinTokenRequest) (*CreateJoinTokenResponse, error)
 	// ListJoinTokens tells of every token, oldest first.
@@ -238,7 +339,15 @@ type ControlServiceServer interface {
 	// GetProbe tells of one probe.
 	GetProbe(context.Context, *GetProbeRequest) (*GetProbeResponse, error)
 	// BanProbe ends a probe for good: its streams end, and every call is refused.
+	// What only it was to measure is lost.
 	BanProbe(context.Context, *BanProbeRequest) (*BanProbeResponse, error)
+	// DrainProbe gives a probe no more work, or work again. It finishes what it
+	// holds, and stays connected.
+	DrainProbe(context.Context, *DrainProbeRequest) (*DrainProbeResponse, error)
+	// LimitProbe slows a probe down, below what its own policy allows.
+	LimitProbe(context.Context, *LimitProbeRequest) (*LimitProbeResponse, error)
+	// CreateOperator gives a certificate to an operator elsewhere, or a new one.
+	CreateOperator(context.Context, *CreateOperatorRequest) (*CreateOperatorResponse, error)
 	mustEmbedUnimplementedControlServiceServer()
 }
 
@@ -264,8 +373,17 @@ func (UnimplementedControlServiceServer) WatchSurvey(*WatchSurveyRequest, grpc.S
 func (UnimplementedControlServiceServer) CancelSurvey(context.Context, *CancelSurveyRequest) (*CancelSurveyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CancelSurvey not implemented")
 }
+func (UnimplementedControlServiceServer) PauseSurvey(context.Context, *PauseSurveyRequest) (*PauseSurveyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PauseSurvey not implemented")
+}
+func (UnimplementedControlServiceServer) ResumeSurvey(context.Context, *ResumeSurveyRequest) (*ResumeSurveyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeSurvey not implemented")
+}
 func (UnimplementedControlServiceServer) ListSurveys(context.Context, *ListSurveysRequest) (*ListSurveysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSurveys not implemented")
+}
+func (UnimplementedControlServiceServer) ExportResults(*ExportResultsRequest, grpc.ServerStreamingServer[ExportResultsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExportResults not implemented")
 }
 func (UnimplementedControlServiceServer) CreateJoinToken(context.Context, *CreateJoinTokenRequest) (*CreateJoinTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateJoinToken not implemented")
@@ -284,6 +402,15 @@ func (UnimplementedControlServiceServer) GetProbe(context.Context, *GetProbeRequ
 }
 func (UnimplementedControlServiceServer) BanProbe(context.Context, *BanProbeRequest) (*BanProbeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BanProbe not implemented")
+}
+func (UnimplementedControlServiceServer) DrainProbe(context.Context, *DrainProbeRequest) (*DrainProbeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainProbe not implemented")
+}
+func (UnimplementedControlServiceServer) LimitProbe(context.Context, *LimitProbeRequest) (*LimitProbeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method LimitProbe not implemented")
+}
+func (UnimplementedControlServiceServer) CreateOperator(context.Context, *CreateOperatorRequest) (*CreateOperatorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateOperator not implemented")
 }
 func (UnimplementedControlServiceServer) mustEmbedUnimplementedControlServiceServer() {}
 func (UnimplementedControlServiceServer) testEmbeddedByValue()                        {}
@@ -378,6 +505,42 @@ func _ControlService_CancelSurvey_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_PauseSurvey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseSurveyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).PauseSurvey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_PauseSurvey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).PauseSurvey(ctx, req.(*PauseSurveyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_ResumeSurvey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeSurveyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ResumeSurvey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ResumeSurvey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ResumeSurvey(ctx, req.(*ResumeSurveyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_ListSurveys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListSurveysRequest)
 	if err := dec(in); err != nil {
@@ -395,6 +558,17 @@ func _ControlService_ListSurveys_Handler(srv interface{}, ctx context.Context, d
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _ControlService_ExportResults_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportResultsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServiceServer).ExportResults(m, &grpc.GenericServerStream[ExportResultsRequest, ExportResultsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_ExportResultsServer = grpc.ServerStreamingServer[ExportResultsResponse]
 
 func _ControlService_CreateJoinToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateJoinTokenRequest)
@@ -504,6 +678,60 @@ func _ControlService_BanProbe_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_DrainProbe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainProbeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).DrainProbe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_DrainProbe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).DrainProbe(ctx, req.(*DrainProbeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_LimitProbe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LimitProbeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).LimitProbe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_LimitProbe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).LimitProbe(ctx, req.(*LimitProbeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_CreateOperator_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateOperatorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).CreateOperator(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_CreateOperator_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).CreateOperator(ctx, req.(*CreateOperatorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControlService_ServiceDesc is the grpc.ServiceDesc for ControlService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -522,6 +750,14 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CancelSurvey",
 			Handler:    _ControlService_CancelSurvey_Handler,
+		},
+		{
+			MethodName: "PauseSurvey",
+			Handler:    _ControlService_PauseSurvey_Handler,
+		},
+		{
+			MethodName: "ResumeSurvey",
+			Handler:    _ControlService_ResumeSurvey_Handler,
 		},
 		{
 			MethodName: "ListSurveys",
@@ -551,6 +787,18 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "BanProbe",
 			Handler:    _ControlService_BanProbe_Handler,
 		},
+		{
+			MethodName: "DrainProbe",
+			Handler:    _ControlService_DrainProbe_Handler,
+		},
+		{
+			MethodName: "LimitProbe",
+			Handler:    _ControlService_LimitProbe_Handler,
+		},
+		{
+			MethodName: "CreateOperator",
+			Handler:    _ControlService_CreateOperator_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -561,6 +809,11 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchSurvey",
 			Handler:       _ControlService_WatchSurvey_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ExportResults",
+			Handler:       _ControlService_ExportResults_Handler,
 			ServerStreams: true,
 		},
 	},

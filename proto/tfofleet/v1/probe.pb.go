@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -21,6 +22,202 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// Readiness says whether a probe takes leases, and what keeps it from it.
+type Readiness int32
+
+const (
+	Readiness_READINESS_UNSPECIFIED       Readiness = 0 // not looked yet
+	Readiness_READINESS_READY             Readiness = 1
+	Readiness_READINESS_CLIENT_OFF        Readiness = 2 // the kernel's TFO client is off
+	Readiness_READINESS_BLACKHOLE_TIMEOUT Readiness = 3 // the kernel may switch TFO off by itself, and has
+	Readiness_READINESS_SPOOL_FULL        Readiness = 4
+	Readiness_READINESS_SPOOL_BROKEN      Readiness = 5 // it cannot be written
+	Readiness_READINESS_POLICY            Readiness = 6 // the kill switch is on, or the policy cannot be read
+	Readiness_READINESS_CLOCK             Readiness = 7 // far from the controller's
+	Readiness_READINESS_SELF_TEST         Readiness = 8 // the controller's reflector could not be reached
+	Readiness_READINESS_DRAINING          Readiness = 9
+)
+
+// Enum value maps for Readiness.
+var (
+	Readiness_name = map[int32]string{
+		0: "READINESS_UNSPECIFIED",
+		1: "READINESS_READY",
+		2: "READINESS_CLIENT_OFF",
+		3: "READINESS_BLACKHOLE_TIMEOUT",
+		4: "READINESS_SPOOL_FULL",
+		5: "READINESS_SPOOL_BROKEN",
+		6: "READINESS_POLICY",
+		7: "READINESS_CLOCK",
+		8: "READINESS_SELF_TEST",
+		9: "READINESS_DRAINING",
+	}
+	Readiness_value = map[string]int32{
+		"READINESS_UNSPECIFIED":       0,
+		"READINESS_READY":             1,
+		"READINESS_CLIENT_OFF":        2,
+		"READINESS_BLACKHOLE_TIMEOUT": 3,
+		"READINESS_SPOOL_FULL":        4,
+		"READINESS_SPOOL_BROKEN":      5,
+		"READINESS_POLICY":            6,
+		"READINESS_CLOCK":             7,
+		"READINESS_SELF_TEST":         8,
+		"READINESS_DRAINING":          9,
+	}
+)
+
+func (x Readiness) Enum() *Readiness {
+	p := new(Readiness)
+	*p = x
+	return p
+}
+
+func (x Readiness) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Readiness) Descriptor() protoreflect.EnumDescriptor {
+	return file_tfofleet_v1_probe_proto_enumTypes[0].Descriptor()
+}
+
+func (Readiness) Type() protoreflect.EnumType {
+	return &file_tfofleet_v1_probe_proto_enumTypes[0]
+}
+
+func (x Readiness) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Readiness.Descriptor instead.
+func (Readiness) EnumDescriptor() ([]byte, []int) {
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{0}
+}
+
+// NearPath is what the self-test found between the probe and the controller's
+// own TFO listener: a fault that is near the probe is not its targets'.
+type NearPath int32
+
+const (
+	NearPath_NEAR_PATH_UNSPECIFIED    NearPath = 0 // not known: no reflector, or no answer from it
+	NearPath_NEAR_PATH_CLEAN          NearPath = 1
+	NearPath_NEAR_PATH_STRIPS_OPTION  NearPath = 2
+	NearPath_NEAR_PATH_DROPS_SYN_DATA NearPath = 3
+	NearPath_NEAR_PATH_TERMINATES_TCP NearPath = 4
+)
+
+// Enum value maps for NearPath.
+var (
+	NearPath_name = map[int32]string{
+		0: "NEAR_PATH_UNSPECIFIED",
+		1: "NEAR_PATH_CLEAN",
+		2: "NEAR_PATH_STRIPS_OPTION",
+		3: "NEAR_PATH_DROPS_SYN_DATA",
+		4: "NEAR_PATH_TERMINATES_TCP",
+	}
+	NearPath_value = map[string]int32{
+		"NEAR_PATH_UNSPECIFIED":    0,
+		"NEAR_PATH_CLEAN":          1,
+		"NEAR_PATH_STRIPS_OPTION":  2,
+		"NEAR_PATH_DROPS_SYN_DATA": 3,
+		"NEAR_PATH_TERMINATES_TCP": 4,
+	}
+)
+
+func (x NearPath) Enum() *NearPath {
+	p := new(NearPath)
+	*p = x
+	return p
+}
+
+func (x NearPath) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NearPath) Descriptor() protoreflect.EnumDescriptor {
+	return file_tfofleet_v1_probe_proto_enumTypes[1].Descriptor()
+}
+
+func (NearPath) Type() protoreflect.EnumType {
+	return &file_tfofleet_v1_probe_proto_enumTypes[1]
+}
+
+func (x NearPath) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NearPath.Descriptor instead.
+func (NearPath) EnumDescriptor() ([]byte, []int) {
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{1}
+}
+
+// ProbeEventKind is what happened to a probe itself. Values are only ever added.
+type ProbeEventKind int32
+
+const (
+	ProbeEventKind_PROBE_EVENT_KIND_UNSPECIFIED   ProbeEventKind = 0
+	ProbeEventKind_PROBE_EVENT_KIND_START         ProbeEventKind = 1
+	ProbeEventKind_PROBE_EVENT_KIND_STOP          ProbeEventKind = 2
+	ProbeEventKind_PROBE_EVENT_KIND_CRASH_FOUND   ProbeEventKind = 3
+	ProbeEventKind_PROBE_EVENT_KIND_RESTORED      ProbeEventKind = 4 // its spool is older than what the controller has
+	ProbeEventKind_PROBE_EVENT_KIND_POLICY_RELOAD ProbeEventKind = 5
+	ProbeEventKind_PROBE_EVENT_KIND_CLOCK_JUMP    ProbeEventKind = 6
+	ProbeEventKind_PROBE_EVENT_KIND_SELF_TEST     ProbeEventKind = 7
+	ProbeEventKind_PROBE_EVENT_KIND_DROPPED       ProbeEventKind = 8 // records, for want of room
+)
+
+// Enum value maps for ProbeEventKind.
+var (
+	ProbeEventKind_name = map[int32]string{
+		0: "PROBE_EVENT_KIND_UNSPECIFIED",
+		1: "PROBE_EVENT_KIND_START",
+		2: "PROBE_EVENT_KIND_STOP",
+		3: "PROBE_EVENT_KIND_CRASH_FOUND",
+		4: "PROBE_EVENT_KIND_RESTORED",
+		5: "PROBE_EVENT_KIND_POLICY_RELOAD",
+		6: "PROBE_EVENT_KIND_CLOCK_JUMP",
+		7: "PROBE_EVENT_KIND_SELF_TEST",
+		8: "PROBE_EVENT_KIND_DROPPED",
+	}
+	ProbeEventKind_value = map[string]int32{
+		"PROBE_EVENT_KIND_UNSPECIFIED":   0,
+		"PROBE_EVENT_KIND_START":         1,
+		"PROBE_EVENT_KIND_STOP":          2,
+		"PROBE_EVENT_KIND_CRASH_FOUND":   3,
+		"PROBE_EVENT_KIND_RESTORED":      4,
+		"PROBE_EVENT_KIND_POLICY_RELOAD": 5,
+		"PROBE_EVENT_KIND_CLOCK_JUMP":    6,
+		"PROBE_EVENT_KIND_SELF_TEST":     7,
+		"PROBE_EVENT_KIND_DROPPED":       8,
+	}
+)
+
+func (x ProbeEventKind) Enum() *ProbeEventKind {
+	p := new(ProbeEventKind)
+	*p = x
+	return p
+}
+
+func (x ProbeEventKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ProbeEventKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_tfofleet_v1_probe_proto_enumTypes[2].Descriptor()
+}
+
+func (ProbeEventKind) Type() protoreflect.EnumType {
+	return &file_tfofleet_v1_probe_proto_enumTypes[2]
+}
+
+func (x ProbeEventKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ProbeEventKind.Descriptor instead.
+func (ProbeEventKind) EnumDescriptor() ([]byte, []int) {
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{2}
+}
 
 // RefusalReason is why a probe does not take a lease.
 type RefusalReason int32
@@ -68,11 +265,11 @@ func (x RefusalReason) String() string {
 }
 
 func (RefusalReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_tfofleet_v1_probe_proto_enumTypes[0].Descriptor()
+	return file_tfofleet_v1_probe_proto_enumTypes[3].Descriptor()
 }
 
 func (RefusalReason) Type() protoreflect.EnumType {
-	return &file_tfofleet_v1_probe_proto_enumTypes[0]
+	return &file_tfofleet_v1_probe_proto_enumTypes[3]
 }
 
 func (x RefusalReason) Number() protoreflect.EnumNumber {
@@ -81,7 +278,7 @@ func (x RefusalReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RefusalReason.Descriptor instead.
 func (RefusalReason) EnumDescriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{0}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{3}
 }
 
 // RenewRequest asks for the next certificate.
@@ -184,6 +381,7 @@ type SessionRequest struct {
 	//	*SessionRequest_LeaseAccepted
 	//	*SessionRequest_LeaseRefused
 	//	*SessionRequest_Heartbeat
+	//	*SessionRequest_Draining
 	Message       isSessionRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -271,6 +469,15 @@ func (x *SessionRequest) GetHeartbeat() *Heartbeat {
 	return nil
 }
 
+func (x *SessionRequest) GetDraining() *Draining {
+	if x != nil {
+		if x, ok := x.Message.(*SessionRequest_Draining); ok {
+			return x.Draining
+		}
+	}
+	return nil
+}
+
 type isSessionRequest_Message interface {
 	isSessionRequest_Message()
 }
@@ -295,6 +502,10 @@ type SessionRequest_Heartbeat struct {
 	Heartbeat *Heartbeat `protobuf:"bytes,5,opt,name=heartbeat,oneof"`
 }
 
+type SessionRequest_Draining struct {
+	Draining *Draining `protobuf:"bytes,6,opt,name=draining,oneof"`
+}
+
 func (*SessionRequest_Hello) isSessionRequest_Message() {}
 
 func (*SessionRequest_Credit) isSessionRequest_Message() {}
@@ -305,6 +516,8 @@ func (*SessionRequest_LeaseRefused) isSessionRequest_Message() {}
 
 func (*SessionRequest_Heartbeat) isSessionRequest_Message() {}
 
+func (*SessionRequest_Draining) isSessionRequest_Message() {}
+
 // SessionResponse is one message from the controller.
 type SessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -313,6 +526,9 @@ type SessionResponse struct {
 	//	*SessionResponse_Welcome
 	//	*SessionResponse_Lease
 	//	*SessionResponse_Cancel
+	//	*SessionResponse_Drain
+	//	*SessionResponse_HeartbeatAck
+	//	*SessionResponse_Limits
 	Message       isSessionResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -382,6 +598,33 @@ func (x *SessionResponse) GetCancel() *Cancel {
 	return nil
 }
 
+func (x *SessionResponse) GetDrain() *Drain {
+	if x != nil {
+		if x, ok := x.Message.(*SessionResponse_Drain); ok {
+			return x.Drain
+		}
+	}
+	return nil
+}
+
+func (x *SessionResponse) GetHeartbeatAck() *HeartbeatAck {
+	if x != nil {
+		if x, ok := x.Message.(*SessionResponse_HeartbeatAck); ok {
+			return x.HeartbeatAck
+		}
+	}
+	return nil
+}
+
+func (x *SessionResponse) GetLimits() *Limits {
+	if x != nil {
+		if x, ok := x.Message.(*SessionResponse_Limits); ok {
+			return x.Limits
+		}
+	}
+	return nil
+}
+
 type isSessionResponse_Message interface {
 	isSessionResponse_Message()
 }
@@ -398,11 +641,29 @@ type SessionResponse_Cancel struct {
 	Cancel *Cancel `protobuf:"bytes,3,opt,name=cancel,oneof"`
 }
 
+type SessionResponse_Drain struct {
+	Drain *Drain `protobuf:"bytes,4,opt,name=drain,oneof"`
+}
+
+type SessionResponse_HeartbeatAck struct {
+	HeartbeatAck *HeartbeatAck `protobuf:"bytes,5,opt,name=heartbeat_ack,json=heartbeatAck,oneof"`
+}
+
+type SessionResponse_Limits struct {
+	Limits *Limits `protobuf:"bytes,6,opt,name=limits,oneof"`
+}
+
 func (*SessionResponse_Welcome) isSessionResponse_Message() {}
 
 func (*SessionResponse_Lease) isSessionResponse_Message() {}
 
 func (*SessionResponse_Cancel) isSessionResponse_Message() {}
+
+func (*SessionResponse_Drain) isSessionResponse_Message() {}
+
+func (*SessionResponse_HeartbeatAck) isSessionResponse_Message() {}
+
+func (*SessionResponse_Limits) isSessionResponse_Message() {}
 
 // LeaseRef names the lease of a chunk at one epoch. An older epoch changes no
 // lease.
@@ -521,14 +782,19 @@ func (x *HeldLease) GetTaken() uint32 {
 
 // Hello is the full state of the probe, sent on every connect.
 type Hello struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Probe         string                 `protobuf:"bytes,1,opt,name=probe" json:"probe,omitempty"`
-	Instance      string                 `protobuf:"bytes,2,opt,name=instance" json:"instance,omitempty"` // random per process
-	Version       string                 `protobuf:"bytes,3,opt,name=version" json:"version,omitempty"`
-	ProtocolMin   uint32                 `protobuf:"varint,4,opt,name=protocol_min,json=protocolMin" json:"protocol_min,omitempty"`
-	ProtocolMax   uint32                 `protobuf:"varint,5,opt,name=protocol_max,json=protocolMax" json:"protocol_max,omitempty"`
-	Host          *Host                  `protobuf:"bytes,6,opt,name=host" json:"host,omitempty"`
-	Held          []*HeldLease           `protobuf:"bytes,7,rep,name=held" json:"held,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Probe       string                 `protobuf:"bytes,1,opt,name=probe" json:"probe,omitempty"`
+	Instance    string                 `protobuf:"bytes,2,opt,name=instance" json:"instance,omitempty"` // random per process
+	Version     string                 `protobuf:"bytes,3,opt,name=version" json:"version,omitempty"`
+	ProtocolMin uint32                 `protobuf:"varint,4,opt,name=protocol_min,json=protocolMin" json:"protocol_min,omitempty"`
+	ProtocolMax uint32                 `protobuf:"varint,5,opt,name=protocol_max,json=protocolMax" json:"protocol_max,omitempty"`
+	Host        *Host                  `protobuf:"bytes,6,opt,name=host" json:"host,omitempty"`
+	Held        []*HeldLease           `protobuf:"bytes,7,rep,name=held" json:"held,omitempty"`
+	BootId      string                 `protobuf:"bytes,8,opt,name=boot_id,json=bootId" json:"boot_id,omitempty"` // of the kernel: another one means that it was restarted
+	// What this probe can do beyond the protocol's first version. A controller
+	// passes over names it does not know.
+	Capabilities  []string     `protobuf:"bytes,9,rep,name=capabilities" json:"capabilities,omitempty"`
+	Status        *ProbeStatus `protobuf:"bytes,10,opt,name=status" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -612,6 +878,338 @@ func (x *Hello) GetHeld() []*HeldLease {
 	return nil
 }
 
+func (x *Hello) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+func (x *Hello) GetCapabilities() []string {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *Hello) GetStatus() *ProbeStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+// ProbeStatus is how a probe is.
+type ProbeStatus struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Readiness      Readiness              `protobuf:"varint,1,opt,name=readiness,enum=tfofleet.v1.Readiness" json:"readiness,omitempty"`
+	Reason         string                 `protobuf:"bytes,2,opt,name=reason" json:"reason,omitempty"` // why it is not ready, for people
+	NearPath       NearPath               `protobuf:"varint,3,opt,name=near_path,json=nearPath,enum=tfofleet.v1.NearPath" json:"near_path,omitempty"`
+	NearPathDetail string                 `protobuf:"bytes,4,opt,name=near_path_detail,json=nearPathDetail" json:"near_path_detail,omitempty"` // what differed, for people
+	Active         uint32                 `protobuf:"varint,5,opt,name=active" json:"active,omitempty"`                                        // targets with the engine
+	Done           uint64                 `protobuf:"varint,6,opt,name=done" json:"done,omitempty"`                                            // targets that ended, since the process began
+	Refused        uint64                 `protobuf:"varint,7,opt,name=refused" json:"refused,omitempty"`                                      // of these, refused by its policy
+	SinceResult    *durationpb.Duration   `protobuf:"bytes,8,opt,name=since_result,json=sinceResult" json:"since_result,omitempty"`            // since the last acknowledged batch; absent without one
+	ClockOffset    *durationpb.Duration   `protobuf:"bytes,9,opt,name=clock_offset,json=clockOffset" json:"clock_offset,omitempty"`            // its clock minus the controller's, as it last saw
+	PolicyDigest   string                 `protobuf:"bytes,10,opt,name=policy_digest,json=policyDigest" json:"policy_digest,omitempty"`
+	Spool          *SpoolStatus           `protobuf:"bytes,11,opt,name=spool" json:"spool,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ProbeStatus) Reset() {
+	*x = ProbeStatus{}
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeStatus) ProtoMessage() {}
+
+func (x *ProbeStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeStatus.ProtoReflect.Descriptor instead.
+func (*ProbeStatus) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ProbeStatus) GetReadiness() Readiness {
+	if x != nil {
+		return x.Readiness
+	}
+	return Readiness_READINESS_UNSPECIFIED
+}
+
+func (x *ProbeStatus) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ProbeStatus) GetNearPath() NearPath {
+	if x != nil {
+		return x.NearPath
+	}
+	return NearPath_NEAR_PATH_UNSPECIFIED
+}
+
+func (x *ProbeStatus) GetNearPathDetail() string {
+	if x != nil {
+		return x.NearPathDetail
+	}
+	return ""
+}
+
+func (x *ProbeStatus) GetActive() uint32 {
+	if x != nil {
+		return x.Active
+	}
+	return 0
+}
+
+func (x *ProbeStatus) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *ProbeStatus) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *ProbeStatus) GetSinceResult() *durationpb.Duration {
+	if x != nil {
+		return x.SinceResult
+	}
+	return nil
+}
+
+func (x *ProbeStatus) GetClockOffset() *durationpb.Duration {
+	if x != nil {
+		return x.ClockOffset
+	}
+	return nil
+}
+
+func (x *ProbeStatus) GetPolicyDigest() string {
+	if x != nil {
+		return x.PolicyDigest
+	}
+	return ""
+}
+
+func (x *ProbeStatus) GetSpool() *SpoolStatus {
+	if x != nil {
+		return x.Spool
+	}
+	return nil
+}
+
+// SpoolStatus is how much a probe keeps that no controller has yet.
+type SpoolStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id" json:"id,omitempty"`            // of this opening of the file
+	Spooled       uint64                 `protobuf:"varint,2,opt,name=spooled" json:"spooled,omitempty"` // highest sequence that is durable
+	Acked         uint64                 `protobuf:"varint,3,opt,name=acked" json:"acked,omitempty"`     // nothing up to here is left
+	Depth         uint64                 `protobuf:"varint,4,opt,name=depth" json:"depth,omitempty"`     // records
+	Bytes         uint64                 `protobuf:"varint,5,opt,name=bytes" json:"bytes,omitempty"`
+	Limit         uint64                 `protobuf:"varint,6,opt,name=limit" json:"limit,omitempty"`             // of bytes
+	Oldest        *durationpb.Duration   `protobuf:"bytes,7,opt,name=oldest" json:"oldest,omitempty"`            // age
+	Dropped       uint64                 `protobuf:"varint,8,opt,name=dropped" json:"dropped,omitempty"`         // records, ever
+	Quarantined   uint64                 `protobuf:"varint,9,opt,name=quarantined" json:"quarantined,omitempty"` // records
+	Refused       uint64                 `protobuf:"varint,10,opt,name=refused" json:"refused,omitempty"`        // leases, for want of room
+	Trouble       string                 `protobuf:"bytes,11,opt,name=trouble" json:"trouble,omitempty"`         // why it cannot be written; empty when it can
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpoolStatus) Reset() {
+	*x = SpoolStatus{}
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpoolStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpoolStatus) ProtoMessage() {}
+
+func (x *SpoolStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpoolStatus.ProtoReflect.Descriptor instead.
+func (*SpoolStatus) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SpoolStatus) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SpoolStatus) GetSpooled() uint64 {
+	if x != nil {
+		return x.Spooled
+	}
+	return 0
+}
+
+func (x *SpoolStatus) GetAcked() uint64 {
+	if x != nil {
+		return x.Acked
+	}
+	return 0
+}
+
+func (x *SpoolStatus) GetDepth() uint64 {
+	if x != nil {
+		return x.Depth
+	}
+	return 0
+}
+
+func (x *SpoolStatus) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SpoolStatus) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *SpoolStatus) GetOldest() *durationpb.Duration {
+	if x != nil {
+		return x.Oldest
+	}
+	return nil
+}
+
+func (x *SpoolStatus) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *SpoolStatus) GetQuarantined() uint64 {
+	if x != nil {
+		return x.Quarantined
+	}
+	return 0
+}
+
+func (x *SpoolStatus) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *SpoolStatus) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+// ProbeEvent is one thing that happened to a probe itself.
+type ProbeEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          ProbeEventKind         `protobuf:"varint,1,opt,name=kind,enum=tfofleet.v1.ProbeEventKind" json:"kind,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at" json:"at,omitempty"`         // by the probe's clock
+	Detail        string                 `protobuf:"bytes,3,opt,name=detail" json:"detail,omitempty"` // for people
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeEvent) Reset() {
+	*x = ProbeEvent{}
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeEvent) ProtoMessage() {}
+
+func (x *ProbeEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeEvent.ProtoReflect.Descriptor instead.
+func (*ProbeEvent) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ProbeEvent) GetKind() ProbeEventKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ProbeEventKind_PROBE_EVENT_KIND_UNSPECIFIED
+}
+
+func (x *ProbeEvent) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *ProbeEvent) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
 // Host is what the probe knows of its own kernel.
 type Host struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
@@ -627,7 +1225,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[7]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +1237,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[7]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +1250,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{7}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Host) GetHostname() string {
@@ -703,15 +1301,25 @@ type Welcome struct {
 	Session           string                 `protobuf:"bytes,1,opt,name=session" json:"session,omitempty"`
 	Protocol          uint32                 `protobuf:"varint,2,opt,name=protocol" json:"protocol,omitempty"`
 	HeartbeatInterval *durationpb.Duration   `protobuf:"bytes,3,opt,name=heartbeat_interval,json=heartbeatInterval" json:"heartbeat_interval,omitempty"`
-	Drop              []*LeaseRef            `protobuf:"bytes,4,rep,name=drop" json:"drop,omitempty"`     // leases of Hello that are no longer the probe's
-	Bundle            [][]byte               `protobuf:"bytes,5,rep,name=bundle" json:"bundle,omitempty"` // CA certificates to trust from now on, DER; empty where there is no CA
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	Drop              []*LeaseRef            `protobuf:"bytes,4,rep,name=drop" json:"drop,omitempty"`                   // leases of Hello that are no longer the probe's
+	Bundle            [][]byte               `protobuf:"bytes,5,rep,name=bundle" json:"bundle,omitempty"`               // CA certificates to trust from now on, DER; empty where there is no CA
+	Ttl               *durationpb.Duration   `protobuf:"bytes,6,opt,name=ttl" json:"ttl,omitempty"`                     // of leases that are not renewed
+	MaxAge            *durationpb.Duration   `protobuf:"bytes,7,opt,name=max_age,json=maxAge" json:"max_age,omitempty"` // of this session; the next one is opened before it ends
+	ServerTime        *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=server_time,json=serverTime" json:"server_time,omitempty"`
+	// The highest sequence the controller has of the spool in Hello's status; a
+	// spool that has not come that far was restored from an older copy.
+	AckedThrough uint64 `protobuf:"varint,9,opt,name=acked_through,json=ackedThrough" json:"acked_through,omitempty"`
+	// TCP addresses of the controller's own TFO listener, host:port; an empty host
+	// is the one that the probe dialled. None: there is no such listener.
+	Reflectors    []string `protobuf:"bytes,10,rep,name=reflectors" json:"reflectors,omitempty"`
+	Limits        *Limits  `protobuf:"bytes,11,opt,name=limits" json:"limits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[8]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +1331,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[8]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +1344,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{8}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Welcome) GetSession() string {
@@ -774,6 +1382,228 @@ func (x *Welcome) GetBundle() [][]byte {
 	return nil
 }
 
+func (x *Welcome) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *Welcome) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+func (x *Welcome) GetServerTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ServerTime
+	}
+	return nil
+}
+
+func (x *Welcome) GetAckedThrough() uint64 {
+	if x != nil {
+		return x.AckedThrough
+	}
+	return 0
+}
+
+func (x *Welcome) GetReflectors() []string {
+	if x != nil {
+		return x.Reflectors
+	}
+	return nil
+}
+
+func (x *Welcome) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+// Limits may only tighten what the probe's own policy allows.
+type Limits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rate          float64                `protobuf:"fixed64,1,opt,name=rate" json:"rate,omitempty"` // new connections per second over all surveys; 0: no limit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limits) Reset() {
+	*x = Limits{}
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limits) ProtoMessage() {}
+
+func (x *Limits) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limits.ProtoReflect.Descriptor instead.
+func (*Limits) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Limits) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+// Drain asks the probe to go elsewhere, or to come back: the stream ends soon.
+type Drain struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	ReconnectAfter *durationpb.Duration   `protobuf:"bytes,1,opt,name=reconnect_after,json=reconnectAfter" json:"reconnect_after,omitempty"`
+	Alternates     []string               `protobuf:"bytes,2,rep,name=alternates" json:"alternates,omitempty"` // controllers, host:port
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Drain) Reset() {
+	*x = Drain{}
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drain) ProtoMessage() {}
+
+func (x *Drain) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drain.ProtoReflect.Descriptor instead.
+func (*Drain) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Drain) GetReconnectAfter() *durationpb.Duration {
+	if x != nil {
+		return x.ReconnectAfter
+	}
+	return nil
+}
+
+func (x *Drain) GetAlternates() []string {
+	if x != nil {
+		return x.Alternates
+	}
+	return nil
+}
+
+// Draining: the probe takes no more work and will go.
+type Draining struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Draining) Reset() {
+	*x = Draining{}
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Draining) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Draining) ProtoMessage() {}
+
+func (x *Draining) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Draining.ProtoReflect.Descriptor instead.
+func (*Draining) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{14}
+}
+
+// HeartbeatAck answers a heartbeat.
+type HeartbeatAck struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ServerTime    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=server_time,json=serverTime" json:"server_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeartbeatAck) Reset() {
+	*x = HeartbeatAck{}
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeartbeatAck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeartbeatAck) ProtoMessage() {}
+
+func (x *HeartbeatAck) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeartbeatAck.ProtoReflect.Descriptor instead.
+func (*HeartbeatAck) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *HeartbeatAck) GetServerTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ServerTime
+	}
+	return nil
+}
+
 // Credit says how many leases of this session the probe takes in all, from the
 // first on: what is on its way when credit changes is counted on both sides.
 type Credit struct {
@@ -785,7 +1615,7 @@ type Credit struct {
 
 func (x *Credit) Reset() {
 	*x = Credit{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[9]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -797,7 +1627,7 @@ func (x *Credit) String() string {
 func (*Credit) ProtoMessage() {}
 
 func (x *Credit) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[9]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -810,7 +1640,7 @@ func (x *Credit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credit.ProtoReflect.Descriptor instead.
 func (*Credit) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{9}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Credit) GetLeases() uint64 {
@@ -838,7 +1668,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[10]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +1680,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[10]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +1693,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{10}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Lease) GetRef() *LeaseRef {
@@ -918,7 +1748,7 @@ type LeaseAccepted struct {
 
 func (x *LeaseAccepted) Reset() {
 	*x = LeaseAccepted{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[11]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +1760,7 @@ func (x *LeaseAccepted) String() string {
 func (*LeaseAccepted) ProtoMessage() {}
 
 func (x *LeaseAccepted) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[11]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1773,7 @@ func (x *LeaseAccepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseAccepted.ProtoReflect.Descriptor instead.
 func (*LeaseAccepted) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{11}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LeaseAccepted) GetRef() *LeaseRef {
@@ -965,7 +1795,7 @@ type LeaseRefused struct {
 
 func (x *LeaseRefused) Reset() {
 	*x = LeaseRefused{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[12]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1807,7 @@ func (x *LeaseRefused) String() string {
 func (*LeaseRefused) ProtoMessage() {}
 
 func (x *LeaseRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[12]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1820,7 @@ func (x *LeaseRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRefused.ProtoReflect.Descriptor instead.
 func (*LeaseRefused) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{12}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LeaseRefused) GetRef() *LeaseRef {
@@ -1018,13 +1848,14 @@ func (x *LeaseRefused) GetDetail() string {
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Held          []*HeldLease           `protobuf:"bytes,1,rep,name=held" json:"held,omitempty"`
+	Status        *ProbeStatus           `protobuf:"bytes,2,opt,name=status" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[13]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1867,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[13]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,12 +1880,19 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{13}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Heartbeat) GetHeld() []*HeldLease {
 	if x != nil {
 		return x.Held
+	}
+	return nil
+}
+
+func (x *Heartbeat) GetStatus() *ProbeStatus {
+	if x != nil {
+		return x.Status
 	}
 	return nil
 }
@@ -1071,7 +1909,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[14]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +1921,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[14]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +1934,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{14}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Cancel) GetRef() *LeaseRef {
@@ -1113,9 +1951,9 @@ func (x *Cancel) GetForget() bool {
 	return false
 }
 
-// ReportResultsRequest is one batch of finished measurements of one lease.
-// (lease, sequence) is its permanent key: a batch that is sent again is
-// acknowledged again and stored once.
+// ReportResultsRequest is one batch of finished measurements of one lease, or
+// what happened to the probe itself. (probe, spool, sequence) is its permanent
+// key: a batch that is sent again is acknowledged again and stored once.
 //
 // The lease is over when every one of its targets was in a batch, as a result
 // or as returned.
@@ -1123,22 +1961,24 @@ type ReportResultsRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Probe    string                 `protobuf:"bytes,1,opt,name=probe" json:"probe,omitempty"`
 	Lease    *LeaseRef              `protobuf:"bytes,2,opt,name=lease" json:"lease,omitempty"`
-	Sequence uint64                 `protobuf:"varint,3,opt,name=sequence" json:"sequence,omitempty"` // no other batch of this lease has it
+	Sequence uint64                 `protobuf:"varint,3,opt,name=sequence" json:"sequence,omitempty"` // no other batch of this spool has it
 	// What the batch holds, so that it need not be opened to be counted: the
 	// index of each target, and how it ended.
 	Indexes  []uint32  `protobuf:"varint,4,rep,packed,name=indexes" json:"indexes,omitempty"`
 	Outcomes []Outcome `protobuf:"varint,5,rep,packed,name=outcomes,enum=tfofleet.v1.Outcome" json:"outcomes,omitempty"`
 	Verdicts []Verdict `protobuf:"varint,6,rep,packed,name=verdicts,enum=tfofleet.v1.Verdict" json:"verdicts,omitempty"`
 	// Indexes of targets that were never started and are given back.
-	Returned      []uint32 `protobuf:"varint,7,rep,packed,name=returned" json:"returned,omitempty"`
-	Measurements  []byte   `protobuf:"bytes,8,opt,name=measurements" json:"measurements,omitempty"` // zstd of MeasurementBatch; empty without any
+	Returned      []uint32    `protobuf:"varint,7,rep,packed,name=returned" json:"returned,omitempty"`
+	Measurements  []byte      `protobuf:"bytes,8,opt,name=measurements" json:"measurements,omitempty"` // zstd of MeasurementBatch; empty without any
+	Spool         string      `protobuf:"bytes,9,opt,name=spool" json:"spool,omitempty"`               // id of the spool, or of the process where there is none
+	Event         *ProbeEvent `protobuf:"bytes,10,opt,name=event" json:"event,omitempty"`              // then lease and all that is of targets are empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReportResultsRequest) Reset() {
 	*x = ReportResultsRequest{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[15]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1150,7 +1990,7 @@ func (x *ReportResultsRequest) String() string {
 func (*ReportResultsRequest) ProtoMessage() {}
 
 func (x *ReportResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[15]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1163,7 +2003,7 @@ func (x *ReportResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResultsRequest.ProtoReflect.Descriptor instead.
 func (*ReportResultsRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{15}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReportResultsRequest) GetProbe() string {
@@ -1222,6 +2062,20 @@ func (x *ReportResultsRequest) GetMeasurements() []byte {
 	return nil
 }
 
+func (x *ReportResultsRequest) GetSpool() string {
+	if x != nil {
+		return x.Spool
+	}
+	return ""
+}
+
+func (x *ReportResultsRequest) GetEvent() *ProbeEvent {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
 // ReportResultsResponse acknowledges one batch after it is durable.
 type ReportResultsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1234,7 +2088,7 @@ type ReportResultsResponse struct {
 
 func (x *ReportResultsResponse) Reset() {
 	*x = ReportResultsResponse{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[16]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +2100,7 @@ func (x *ReportResultsResponse) String() string {
 func (*ReportResultsResponse) ProtoMessage() {}
 
 func (x *ReportResultsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[16]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +2113,7 @@ func (x *ReportResultsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResultsResponse.ProtoReflect.Descriptor instead.
 func (*ReportResultsResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{16}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReportResultsResponse) GetLease() *LeaseRef {
@@ -1295,7 +2149,7 @@ type VerdictCount struct {
 
 func (x *VerdictCount) Reset() {
 	*x = VerdictCount{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[17]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +2161,7 @@ func (x *VerdictCount) String() string {
 func (*VerdictCount) ProtoMessage() {}
 
 func (x *VerdictCount) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[17]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +2174,7 @@ func (x *VerdictCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerdictCount.ProtoReflect.Descriptor instead.
 func (*VerdictCount) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{17}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *VerdictCount) GetOutcome() Outcome {
@@ -1367,7 +2221,7 @@ type SurveySpec struct {
 
 func (x *SurveySpec) Reset() {
 	*x = SurveySpec{}
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[18]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1379,7 +2233,7 @@ func (x *SurveySpec) String() string {
 func (*SurveySpec) ProtoMessage() {}
 
 func (x *SurveySpec) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_probe_proto_msgTypes[18]
+	mi := &file_tfofleet_v1_probe_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1392,7 +2246,7 @@ func (x *SurveySpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SurveySpec.ProtoReflect.Descriptor instead.
 func (*SurveySpec) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{18}
+	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SurveySpec) GetPlan() Plan {
@@ -1469,22 +2323,26 @@ var File_tfofleet_v1_probe_proto protoreflect.FileDescriptor
 
 const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\n" +
-	"\x17tfofleet/v1/probe.proto\x12\vtfofleet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1ctfofleet/v1/enrollment.proto\x1a\x1dtfofleet/v1/measurement.proto\" \n" +
+	"\x17tfofleet/v1/probe.proto\x12\vtfofleet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctfofleet/v1/enrollment.proto\x1a\x1dtfofleet/v1/measurement.proto\" \n" +
 	"\fRenewRequest\x12\x10\n" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\"G\n" +
 	"\rRenewResponse\x126\n" +
-	"\x06issued\x18\x01 \x01(\v2\x1e.tfofleet.v1.IssuedCertificateR\x06issued\"\xb5\x02\n" +
+	"\x06issued\x18\x01 \x01(\v2\x1e.tfofleet.v1.IssuedCertificateR\x06issued\"\xea\x02\n" +
 	"\x0eSessionRequest\x12*\n" +
 	"\x05hello\x18\x01 \x01(\v2\x12.tfofleet.v1.HelloH\x00R\x05hello\x12-\n" +
 	"\x06credit\x18\x02 \x01(\v2\x13.tfofleet.v1.CreditH\x00R\x06credit\x12C\n" +
 	"\x0elease_accepted\x18\x03 \x01(\v2\x1a.tfofleet.v1.LeaseAcceptedH\x00R\rleaseAccepted\x12@\n" +
 	"\rlease_refused\x18\x04 \x01(\v2\x19.tfofleet.v1.LeaseRefusedH\x00R\fleaseRefused\x126\n" +
-	"\theartbeat\x18\x05 \x01(\v2\x16.tfofleet.v1.HeartbeatH\x00R\theartbeatB\t\n" +
-	"\amessage\"\xa9\x01\n" +
+	"\theartbeat\x18\x05 \x01(\v2\x16.tfofleet.v1.HeartbeatH\x00R\theartbeat\x123\n" +
+	"\bdraining\x18\x06 \x01(\v2\x15.tfofleet.v1.DrainingH\x00R\bdrainingB\t\n" +
+	"\amessage\"\xc6\x02\n" +
 	"\x0fSessionResponse\x120\n" +
 	"\awelcome\x18\x01 \x01(\v2\x14.tfofleet.v1.WelcomeH\x00R\awelcome\x12*\n" +
 	"\x05lease\x18\x02 \x01(\v2\x12.tfofleet.v1.LeaseH\x00R\x05lease\x12-\n" +
-	"\x06cancel\x18\x03 \x01(\v2\x13.tfofleet.v1.CancelH\x00R\x06cancelB\t\n" +
+	"\x06cancel\x18\x03 \x01(\v2\x13.tfofleet.v1.CancelH\x00R\x06cancel\x12*\n" +
+	"\x05drain\x18\x04 \x01(\v2\x12.tfofleet.v1.DrainH\x00R\x05drain\x12@\n" +
+	"\rheartbeat_ack\x18\x05 \x01(\v2\x19.tfofleet.v1.HeartbeatAckH\x00R\fheartbeatAck\x12-\n" +
+	"\x06limits\x18\x06 \x01(\v2\x13.tfofleet.v1.LimitsH\x00R\x06limitsB\t\n" +
 	"\amessage\"N\n" +
 	"\bLeaseRef\x12\x16\n" +
 	"\x06survey\x18\x01 \x01(\tR\x06survey\x12\x14\n" +
@@ -1492,7 +2350,7 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"J\n" +
 	"\tHeldLease\x12'\n" +
 	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x12\x14\n" +
-	"\x05taken\x18\x02 \x01(\rR\x05taken\"\xec\x01\n" +
+	"\x05taken\x18\x02 \x01(\rR\x05taken\"\xdb\x02\n" +
 	"\x05Hello\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\tR\x05probe\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x18\n" +
@@ -1500,20 +2358,77 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\fprotocol_min\x18\x04 \x01(\rR\vprotocolMin\x12!\n" +
 	"\fprotocol_max\x18\x05 \x01(\rR\vprotocolMax\x12%\n" +
 	"\x04host\x18\x06 \x01(\v2\x11.tfofleet.v1.HostR\x04host\x12*\n" +
-	"\x04held\x18\a \x03(\v2\x16.tfofleet.v1.HeldLeaseR\x04held\"\xdf\x01\n" +
+	"\x04held\x18\a \x03(\v2\x16.tfofleet.v1.HeldLeaseR\x04held\x12\x17\n" +
+	"\aboot_id\x18\b \x01(\tR\x06bootId\x12\"\n" +
+	"\fcapabilities\x18\t \x03(\tR\fcapabilities\x120\n" +
+	"\x06status\x18\n" +
+	" \x01(\v2\x18.tfofleet.v1.ProbeStatusR\x06status\"\xd0\x03\n" +
+	"\vProbeStatus\x124\n" +
+	"\treadiness\x18\x01 \x01(\x0e2\x16.tfofleet.v1.ReadinessR\treadiness\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x122\n" +
+	"\tnear_path\x18\x03 \x01(\x0e2\x15.tfofleet.v1.NearPathR\bnearPath\x12(\n" +
+	"\x10near_path_detail\x18\x04 \x01(\tR\x0enearPathDetail\x12\x16\n" +
+	"\x06active\x18\x05 \x01(\rR\x06active\x12\x12\n" +
+	"\x04done\x18\x06 \x01(\x04R\x04done\x12\x18\n" +
+	"\arefused\x18\a \x01(\x04R\arefused\x12<\n" +
+	"\fsince_result\x18\b \x01(\v2\x19.google.protobuf.DurationR\vsinceResult\x12<\n" +
+	"\fclock_offset\x18\t \x01(\v2\x19.google.protobuf.DurationR\vclockOffset\x12#\n" +
+	"\rpolicy_digest\x18\n" +
+	" \x01(\tR\fpolicyDigest\x12.\n" +
+	"\x05spool\x18\v \x01(\v2\x18.tfofleet.v1.SpoolStatusR\x05spool\"\xb2\x02\n" +
+	"\vSpoolStatus\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aspooled\x18\x02 \x01(\x04R\aspooled\x12\x14\n" +
+	"\x05acked\x18\x03 \x01(\x04R\x05acked\x12\x14\n" +
+	"\x05depth\x18\x04 \x01(\x04R\x05depth\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x04R\x05bytes\x12\x14\n" +
+	"\x05limit\x18\x06 \x01(\x04R\x05limit\x121\n" +
+	"\x06oldest\x18\a \x01(\v2\x19.google.protobuf.DurationR\x06oldest\x12\x18\n" +
+	"\adropped\x18\b \x01(\x04R\adropped\x12 \n" +
+	"\vquarantined\x18\t \x01(\x04R\vquarantined\x12\x18\n" +
+	"\arefused\x18\n" +
+	" \x01(\x04R\arefused\x12\x18\n" +
+	"\atrouble\x18\v \x01(\tR\atrouble\"\x81\x01\n" +
+	"\n" +
+	"ProbeEvent\x12/\n" +
+	"\x04kind\x18\x01 \x01(\x0e2\x1b.tfofleet.v1.ProbeEventKindR\x04kind\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"\xdf\x01\n" +
 	"\x04Host\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12\x16\n" +
 	"\x06kernel\x18\x02 \x01(\tR\x06kernel\x12\x12\n" +
 	"\x04arch\x18\x03 \x01(\tR\x04arch\x12!\n" +
 	"\ftcp_fastopen\x18\x04 \x01(\x05R\vtcpFastopen\x12.\n" +
 	"\x13blackhole_timeout_s\x18\x05 \x01(\x05R\x11blackholeTimeoutS\x12<\n" +
-	"\x11can_clear_cookies\x18\x06 \x01(\x0e2\x10.tfofleet.v1.TriR\x0fcanClearCookies\"\xcc\x01\n" +
+	"\x11can_clear_cookies\x18\x06 \x01(\x0e2\x10.tfofleet.v1.TriR\x0fcanClearCookies\"\xdc\x03\n" +
 	"\aWelcome\x12\x18\n" +
 	"\asession\x18\x01 \x01(\tR\asession\x12\x1a\n" +
 	"\bprotocol\x18\x02 \x01(\rR\bprotocol\x12H\n" +
 	"\x12heartbeat_interval\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12)\n" +
 	"\x04drop\x18\x04 \x03(\v2\x15.tfofleet.v1.LeaseRefR\x04drop\x12\x16\n" +
-	"\x06bundle\x18\x05 \x03(\fR\x06bundle\" \n" +
+	"\x06bundle\x18\x05 \x03(\fR\x06bundle\x12+\n" +
+	"\x03ttl\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x122\n" +
+	"\amax_age\x18\a \x01(\v2\x19.google.protobuf.DurationR\x06maxAge\x12;\n" +
+	"\vserver_time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"serverTime\x12#\n" +
+	"\racked_through\x18\t \x01(\x04R\fackedThrough\x12\x1e\n" +
+	"\n" +
+	"reflectors\x18\n" +
+	" \x03(\tR\n" +
+	"reflectors\x12+\n" +
+	"\x06limits\x18\v \x01(\v2\x13.tfofleet.v1.LimitsR\x06limits\"\x1c\n" +
+	"\x06Limits\x12\x12\n" +
+	"\x04rate\x18\x01 \x01(\x01R\x04rate\"k\n" +
+	"\x05Drain\x12B\n" +
+	"\x0freconnect_after\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x0ereconnectAfter\x12\x1e\n" +
+	"\n" +
+	"alternates\x18\x02 \x03(\tR\n" +
+	"alternates\"\n" +
+	"\n" +
+	"\bDraining\"K\n" +
+	"\fHeartbeatAck\x12;\n" +
+	"\vserver_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"serverTime\" \n" +
 	"\x06Credit\x12\x16\n" +
 	"\x06leases\x18\x01 \x01(\x04R\x06leases\"\xdb\x01\n" +
 	"\x05Lease\x12'\n" +
@@ -1529,12 +2444,13 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\fLeaseRefused\x12'\n" +
 	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x122\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x1a.tfofleet.v1.RefusalReasonR\x06reason\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail\"7\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"i\n" +
 	"\tHeartbeat\x12*\n" +
-	"\x04held\x18\x01 \x03(\v2\x16.tfofleet.v1.HeldLeaseR\x04held\"I\n" +
+	"\x04held\x18\x01 \x03(\v2\x16.tfofleet.v1.HeldLeaseR\x04held\x120\n" +
+	"\x06status\x18\x02 \x01(\v2\x18.tfofleet.v1.ProbeStatusR\x06status\"I\n" +
 	"\x06Cancel\x12'\n" +
 	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x12\x16\n" +
-	"\x06forget\x18\x02 \x01(\bR\x06forget\"\xb3\x02\n" +
+	"\x06forget\x18\x02 \x01(\bR\x06forget\"\xf8\x02\n" +
 	"\x14ReportResultsRequest\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\tR\x05probe\x12+\n" +
 	"\x05lease\x18\x02 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x05lease\x12\x1a\n" +
@@ -1543,7 +2459,10 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\boutcomes\x18\x05 \x03(\x0e2\x14.tfofleet.v1.OutcomeR\boutcomes\x120\n" +
 	"\bverdicts\x18\x06 \x03(\x0e2\x14.tfofleet.v1.VerdictR\bverdicts\x12\x1a\n" +
 	"\breturned\x18\a \x03(\rR\breturned\x12\"\n" +
-	"\fmeasurements\x18\b \x01(\fR\fmeasurements\"|\n" +
+	"\fmeasurements\x18\b \x01(\fR\fmeasurements\x12\x14\n" +
+	"\x05spool\x18\t \x01(\tR\x05spool\x12-\n" +
+	"\x05event\x18\n" +
+	" \x01(\v2\x17.tfofleet.v1.ProbeEventR\x05event\"|\n" +
 	"\x15ReportResultsResponse\x12+\n" +
 	"\x05lease\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x05lease\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1a\n" +
@@ -1564,7 +2483,34 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\atimeout\x18\b \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12-\n" +
 	"\x04hold\x18\t \x01(\v2\x19.google.protobuf.DurationR\x04hold\x12-\n" +
 	"\x12repeat_interrupted\x18\n" +
-	" \x01(\bR\x11repeatInterrupted*\xdb\x01\n" +
+	" \x01(\bR\x11repeatInterrupted*\x88\x02\n" +
+	"\tReadiness\x12\x19\n" +
+	"\x15READINESS_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fREADINESS_READY\x10\x01\x12\x18\n" +
+	"\x14READINESS_CLIENT_OFF\x10\x02\x12\x1f\n" +
+	"\x1bREADINESS_BLACKHOLE_TIMEOUT\x10\x03\x12\x18\n" +
+	"\x14READINESS_SPOOL_FULL\x10\x04\x12\x1a\n" +
+	"\x16READINESS_SPOOL_BROKEN\x10\x05\x12\x14\n" +
+	"\x10READINESS_POLICY\x10\x06\x12\x13\n" +
+	"\x0fREADINESS_CLOCK\x10\a\x12\x17\n" +
+	"\x13READINESS_SELF_TEST\x10\b\x12\x16\n" +
+	"\x12READINESS_DRAINING\x10\t*\x93\x01\n" +
+	"\bNearPath\x12\x19\n" +
+	"\x15NEAR_PATH_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fNEAR_PATH_CLEAN\x10\x01\x12\x1b\n" +
+	"\x17NEAR_PATH_STRIPS_OPTION\x10\x02\x12\x1c\n" +
+	"\x18NEAR_PATH_DROPS_SYN_DATA\x10\x03\x12\x1c\n" +
+	"\x18NEAR_PATH_TERMINATES_TCP\x10\x04*\xad\x02\n" +
+	"\x0eProbeEventKind\x12 \n" +
+	"\x1cPROBE_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16PROBE_EVENT_KIND_START\x10\x01\x12\x19\n" +
+	"\x15PROBE_EVENT_KIND_STOP\x10\x02\x12 \n" +
+	"\x1cPROBE_EVENT_KIND_CRASH_FOUND\x10\x03\x12\x1d\n" +
+	"\x19PROBE_EVENT_KIND_RESTORED\x10\x04\x12\"\n" +
+	"\x1ePROBE_EVENT_KIND_POLICY_RELOAD\x10\x05\x12\x1f\n" +
+	"\x1bPROBE_EVENT_KIND_CLOCK_JUMP\x10\x06\x12\x1e\n" +
+	"\x1aPROBE_EVENT_KIND_SELF_TEST\x10\a\x12\x1c\n" +
+	"\x18PROBE_EVENT_KIND_DROPPED\x10\b*\xdb\x01\n" +
 	"\rRefusalReason\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15REFUSAL_REASON_POLICY\x10\x01\x12\x1d\n" +
@@ -1590,85 +2536,117 @@ func file_tfofleet_v1_probe_proto_rawDescGZIP() []byte {
 	return file_tfofleet_v1_probe_proto_rawDescData
 }
 
-var file_tfofleet_v1_probe_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tfofleet_v1_probe_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_tfofleet_v1_probe_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_tfofleet_v1_probe_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_tfofleet_v1_probe_proto_goTypes = []any{
-	(RefusalReason)(0),            // 0: tfofleet.v1.RefusalReason
-	(*RenewRequest)(nil),          // 1: tfofleet.v1.RenewRequest
-	(*RenewResponse)(nil),         // 2: tfofleet.v1.RenewResponse
-	(*SessionRequest)(nil),        // 3: tfofleet.v1.SessionRequest
-	(*SessionResponse)(nil),       // 4: tfofleet.v1.SessionResponse
-	(*LeaseRef)(nil),              // 5: tfofleet.v1.LeaseRef
-	(*HeldLease)(nil),             // 6: tfofleet.v1.HeldLease
-	(*Hello)(nil),                 // 7: tfofleet.v1.Hello
-	(*Host)(nil),                  // 8: tfofleet.v1.Host
-	(*Welcome)(nil),               // 9: tfofleet.v1.Welcome
-	(*Credit)(nil),                // 10: tfofleet.v1.Credit
-	(*Lease)(nil),                 // 11: tfofleet.v1.Lease
-	(*LeaseAccepted)(nil),         // 12: tfofleet.v1.LeaseAccepted
-	(*LeaseRefused)(nil),          // 13: tfofleet.v1.LeaseRefused
-	(*Heartbeat)(nil),             // 14: tfofleet.v1.Heartbeat
-	(*Cancel)(nil),                // 15: tfofleet.v1.Cancel
-	(*ReportResultsRequest)(nil),  // 16: tfofleet.v1.ReportResultsRequest
-	(*ReportResultsResponse)(nil), // 17: tfofleet.v1.ReportResultsResponse
-	(*VerdictCount)(nil),          // 18: tfofleet.v1.VerdictCount
-	(*SurveySpec)(nil),            // 19: tfofleet.v1.SurveySpec
-	(*IssuedCertificate)(nil),     // 20: tfofleet.v1.IssuedCertificate
-	(Tri)(0),                      // 21: tfofleet.v1.Tri
-	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
-	(*Target)(nil),                // 23: tfofleet.v1.Target
-	(Outcome)(0),                  // 24: tfofleet.v1.Outcome
-	(Verdict)(0),                  // 25: tfofleet.v1.Verdict
-	(Plan)(0),                     // 26: tfofleet.v1.Plan
-	(Family)(0),                   // 27: tfofleet.v1.Family
-	(Payload)(0),                  // 28: tfofleet.v1.Payload
+	(Readiness)(0),                // 0: tfofleet.v1.Readiness
+	(NearPath)(0),                 // 1: tfofleet.v1.NearPath
+	(ProbeEventKind)(0),           // 2: tfofleet.v1.ProbeEventKind
+	(RefusalReason)(0),            // 3: tfofleet.v1.RefusalReason
+	(*RenewRequest)(nil),          // 4: tfofleet.v1.RenewRequest
+	(*RenewResponse)(nil),         // 5: tfofleet.v1.RenewResponse
+	(*SessionRequest)(nil),        // 6: tfofleet.v1.SessionRequest
+	(*SessionResponse)(nil),       // 7: tfofleet.v1.SessionResponse
+	(*LeaseRef)(nil),              // 8: tfofleet.v1.LeaseRef
+	(*HeldLease)(nil),             // 9: tfofleet.v1.HeldLease
+	(*Hello)(nil),                 // 10: tfofleet.v1.Hello
+	(*ProbeStatus)(nil),           // 11: tfofleet.v1.ProbeStatus
+	(*SpoolStatus)(nil),           // 12: tfofleet.v1.SpoolStatus
+	(*ProbeEvent)(nil),            // 13: tfofleet.v1.ProbeEvent
+	(*Host)(nil),                  // 14: tfofleet.v1.Host
+	(*Welcome)(nil),               // 15: tfofleet.v1.Welcome
+	(*Limits)(nil),                // 16: tfofleet.v1.Limits
+	(*Drain)(nil),                 // 17: tfofleet.v1.Drain
+	(*Draining)(nil),              // 18: tfofleet.v1.Draining
+	(*HeartbeatAck)(nil),          // 19: tfofleet.v1.HeartbeatAck
+	(*Credit)(nil),                // 20: tfofleet.v1.Credit
+	(*Lease)(nil),                 // 21: tfofleet.v1.Lease
+	(*LeaseAccepted)(nil),         // 22: tfofleet.v1.LeaseAccepted
+	(*LeaseRefused)(nil),          // 23: tfofleet.v1.LeaseRefused
+	(*Heartbeat)(nil),             // 24: tfofleet.v1.Heartbeat
+	(*Cancel)(nil),                // 25: tfofleet.v1.Cancel
+	(*ReportResultsRequest)(nil),  // 26: tfofleet.v1.ReportResultsRequest
+	(*ReportResultsResponse)(nil), // 27: tfofleet.v1.ReportResultsResponse
+	(*VerdictCount)(nil),          // 28: tfofleet.v1.VerdictCount
+	(*SurveySpec)(nil),            // 29: tfofleet.v1.SurveySpec
+	(*IssuedCertificate)(nil),     // 30: tfofleet.v1.IssuedCertificate
+	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(Tri)(0),                      // 33: tfofleet.v1.Tri
+	(*Target)(nil),                // 34: tfofleet.v1.Target
+	(Outcome)(0),                  // 35: tfofleet.v1.Outcome
+	(Verdict)(0),                  // 36: tfofleet.v1.Verdict
+	(Plan)(0),                     // 37: tfofleet.v1.Plan
+	(Family)(0),                   // 38: tfofleet.v1.Family
+	(Payload)(0),                  // 39: tfofleet.v1.Payload
 }
 var file_tfofleet_v1_probe_proto_depIdxs = []int32{
-	20, // 0: tfofleet.v1.RenewResponse.issued:type_name -> tfofleet.v1.IssuedCertificate
-	7,  // 1: tfofleet.v1.SessionRequest.hello:type_name -> tfofleet.v1.Hello
-	10, // 2: tfofleet.v1.SessionRequest.credit:type_name -> tfofleet.v1.Credit
-	12, // 3: tfofleet.v1.SessionRequest.lease_accepted:type_name -> tfofleet.v1.LeaseAccepted
-	13, // 4: tfofleet.v1.SessionRequest.lease_refused:type_name -> tfofleet.v1.LeaseRefused
-	14, // 5: tfofleet.v1.SessionRequest.heartbeat:type_name -> tfofleet.v1.Heartbeat
-	9,  // 6: tfofleet.v1.SessionResponse.welcome:type_name -> tfofleet.v1.Welcome
-	11, // 7: tfofleet.v1.SessionResponse.lease:type_name -> tfofleet.v1.Lease
-	15, // 8: tfofleet.v1.SessionResponse.cancel:type_name -> tfofleet.v1.Cancel
-	5,  // 9: tfofleet.v1.HeldLease.ref:type_name -> tfofleet.v1.LeaseRef
-	8,  // 10: tfofleet.v1.Hello.host:type_name -> tfofleet.v1.Host
-	6,  // 11: tfofleet.v1.Hello.held:type_name -> tfofleet.v1.HeldLease
-	21, // 12: tfofleet.v1.Host.can_clear_cookies:type_name -> tfofleet.v1.Tri
-	22, // 13: tfofleet.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
-	5,  // 14: tfofleet.v1.Welcome.drop:type_name -> tfofleet.v1.LeaseRef
-	5,  // 15: tfofleet.v1.Lease.ref:type_name -> tfofleet.v1.LeaseRef
-	19, // 16: tfofleet.v1.Lease.spec:type_name -> tfofleet.v1.SurveySpec
-	23, // 17: tfofleet.v1.Lease.targets:type_name -> tfofleet.v1.Target
-	5,  // 18: tfofleet.v1.LeaseAccepted.ref:type_name -> tfofleet.v1.LeaseRef
-	5,  // 19: tfofleet.v1.LeaseRefused.ref:type_name -> tfofleet.v1.LeaseRef
-	0,  // 20: tfofleet.v1.LeaseRefused.reason:type_name -> tfofleet.v1.RefusalReason
-	6,  // 21: tfofleet.v1.Heartbeat.held:type_name -> tfofleet.v1.HeldLease
-	5,  // 22: tfofleet.v1.Cancel.ref:type_name -> tfofleet.v1.LeaseRef
-	5,  // 23: tfofleet.v1.ReportResultsRequest.lease:type_name -> tfofleet.v1.LeaseRef
-	24, // 24: tfofleet.v1.ReportResultsRequest.outcomes:type_name -> tfofleet.v1.Outcome
-	25, // 25: tfofleet.v1.ReportResultsRequest.verdicts:type_name -> tfofleet.v1.Verdict
-	5,  // 26: tfofleet.v1.ReportResultsResponse.lease:type_name -> tfofleet.v1.LeaseRef
-	24, // 27: tfofleet.v1.VerdictCount.outcome:type_name -> tfofleet.v1.Outcome
-	25, // 28: tfofleet.v1.VerdictCount.verdict:type_name -> tfofleet.v1.Verdict
-	26, // 29: tfofleet.v1.SurveySpec.plan:type_name -> tfofleet.v1.Plan
-	27, // 30: tfofleet.v1.SurveySpec.family:type_name -> tfofleet.v1.Family
-	28, // 31: tfofleet.v1.SurveySpec.payload:type_name -> tfofleet.v1.Payload
-	22, // 32: tfofleet.v1.SurveySpec.timeout:type_name -> google.protobuf.Duration
-	22, // 33: tfofleet.v1.SurveySpec.hold:type_name -> google.protobuf.Duration
-	3,  // 34: tfofleet.v1.ProbeService.Session:input_type -> tfofleet.v1.SessionRequest
-	16, // 35: tfofleet.v1.ProbeService.ReportResults:input_type -> tfofleet.v1.ReportResultsRequest
-	1,  // 36: tfofleet.v1.ProbeService.Renew:input_type -> tfofleet.v1.RenewRequest
-	4,  // 37: tfofleet.v1.ProbeService.Session:output_type -> tfofleet.v1.SessionResponse
-	17, // 38: tfofleet.v1.ProbeService.ReportResults:output_type -> tfofleet.v1.ReportResultsResponse
-	2,  // 39: tfofleet.v1.ProbeService.Renew:output_type -> tfofleet.v1.RenewResponse
-	37, // [37:40] is the sub-list for method output_type
-	34, // [34:37] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	30, // 0: tfofleet.v1.RenewResponse.issued:type_name -> tfofleet.v1.IssuedCertificate
+	10, // 1: tfofleet.v1.SessionRequest.hello:type_name -> tfofleet.v1.Hello
+	20, // 2: tfofleet.v1.SessionRequest.credit:type_name -> tfofleet.v1.Credit
+	22, // 3: tfofleet.v1.SessionRequest.lease_accepted:type_name -> tfofleet.v1.LeaseAccepted
+	23, // 4: tfofleet.v1.SessionRequest.lease_refused:type_name -> tfofleet.v1.LeaseRefused
+	24, // 5: tfofleet.v1.SessionRequest.heartbeat:type_name -> tfofleet.v1.Heartbeat
+	18, // 6: tfofleet.v1.SessionRequest.draining:type_name -> tfofleet.v1.Draining
+	15, // 7: tfofleet.v1.SessionResponse.welcome:type_name -> tfofleet.v1.Welcome
+	21, // 8: tfofleet.v1.SessionResponse.lease:type_name -> tfofleet.v1.Lease
+	25, // 9: tfofleet.v1.SessionResponse.cancel:type_name -> tfofleet.v1.Cancel
+	17, // 10: tfofleet.v1.SessionResponse.drain:type_name -> tfofleet.v1.Drain
+	19, // 11: tfofleet.v1.SessionResponse.heartbeat_ack:type_name -> tfofleet.v1.HeartbeatAck
+	16, // 12: tfofleet.v1.SessionResponse.limits:type_name -> tfofleet.v1.Limits
+	8,  // 13: tfofleet.v1.HeldLease.ref:type_name -> tfofleet.v1.LeaseRef
+	14, // 14: tfofleet.v1.Hello.host:type_name -> tfofleet.v1.Host
+	9,  // 15: tfofleet.v1.Hello.held:type_name -> tfofleet.v1.HeldLease
+	11, // 16: tfofleet.v1.Hello.status:type_name -> tfofleet.v1.ProbeStatus
+	0,  // 17: tfofleet.v1.ProbeStatus.readiness:type_name -> tfofleet.v1.Readiness
+	1,  // 18: tfofleet.v1.ProbeStatus.near_path:type_name -> tfofleet.v1.NearPath
+	31, // 19: tfofleet.v1.ProbeStatus.since_result:type_name -> google.protobuf.Duration
+	31, // 20: tfofleet.v1.ProbeStatus.clock_offset:type_name -> google.protobuf.Duration
+	12, // 21: tfofleet.v1.ProbeStatus.spool:type_name -> tfofleet.v1.SpoolStatus
+	31, // 22: tfofleet.v1.SpoolStatus.oldest:type_name -> google.protobuf.Duration
+	2,  // 23: tfofleet.v1.ProbeEvent.kind:type_name -> tfofleet.v1.ProbeEventKind
+	32, // 24: tfofleet.v1.ProbeEvent.at:type_name -> google.protobuf.Timestamp
+	33, // 25: tfofleet.v1.Host.can_clear_cookies:type_name -> tfofleet.v1.Tri
+	31, // 26: tfofleet.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
+	8,  // 27: tfofleet.v1.Welcome.drop:type_name -> tfofleet.v1.LeaseRef
+	31, // 28: tfofleet.v1.Welcome.ttl:type_name -> google.protobuf.Duration
+	31, // 29: tfofleet.v1.Welcome.max_age:type_name -> google.protobuf.Duration
+	32, // 30: tfofleet.v1.Welcome.server_time:type_name -> google.protobuf.Timestamp
+	16, // 31: tfofleet.v1.Welcome.limits:type_name -> tfofleet.v1.Limits
+	31, // 32: tfofleet.v1.Drain.reconnect_after:type_name -> google.protobuf.Duration
+	32, // 33: tfofleet.v1.HeartbeatAck.server_time:type_name -> google.protobuf.Timestamp
+	8,  // 34: tfofleet.v1.Lease.ref:type_name -> tfofleet.v1.LeaseRef
+	29, // 35: tfofleet.v1.Lease.spec:type_name -> tfofleet.v1.SurveySpec
+	34, // 36: tfofleet.v1.Lease.targets:type_name -> tfofleet.v1.Target
+	8,  // 37: tfofleet.v1.LeaseAccepted.ref:type_name -> tfofleet.v1.LeaseRef
+	8,  // 38: tfofleet.v1.LeaseRefused.ref:type_name -> tfofleet.v1.LeaseRef
+	3,  // 39: tfofleet.v1.LeaseRefused.reason:type_name -> tfofleet.v1.RefusalReason
+	9,  // 40: tfofleet.v1.Heartbeat.held:type_name -> tfofleet.v1.HeldLease
+	11, // 41: tfofleet.v1.Heartbeat.status:type_name -> tfofleet.v1.ProbeStatus
+	8,  // 42: tfofleet.v1.Cancel.ref:type_name -> tfofleet.v1.LeaseRef
+	8,  // 43: tfofleet.v1.ReportResultsRequest.lease:type_name -> tfofleet.v1.LeaseRef
+	35, // 44: tfofleet.v1.ReportResultsRequest.outcomes:type_name -> tfofleet.v1.Outcome
+	36, // 45: tfofleet.v1.ReportResultsRequest.verdicts:type_name -> tfofleet.v1.Verdict
+	13, // 46: tfofleet.v1.ReportResultsRequest.event:type_name -> tfofleet.v1.ProbeEvent
+	8,  // 47: tfofleet.v1.ReportResultsResponse.lease:type_name -> tfofleet.v1.LeaseRef
+	35, // 48: tfofleet.v1.VerdictCount.outcome:type_name -> tfofleet.v1.Outcome
+	36, // 49: tfofleet.v1.VerdictCount.verdict:type_name -> tfofleet.v1.Verdict
+	37, // 50: tfofleet.v1.SurveySpec.plan:type_name -> tfofleet.v1.Plan
+	38, // 51: tfofleet.v1.SurveySpec.family:type_name -> tfofleet.v1.Family
+	39, // 52: tfofleet.v1.SurveySpec.payload:type_name -> tfofleet.v1.Payload
+	31, // 53: tfofleet.v1.SurveySpec.timeout:type_name -> google.protobuf.Duration
+	31, // 54: tfofleet.v1.SurveySpec.hold:type_name -> google.protobuf.Duration
+	6,  // 55: tfofleet.v1.ProbeService.Session:input_type -> tfofleet.v1.SessionRequest
+	26, // 56: tfofleet.v1.ProbeService.ReportResults:input_type -> tfofleet.v1.ReportResultsRequest
+	4,  // 57: tfofleet.v1.ProbeService.Renew:input_type -> tfofleet.v1.RenewRequest
+	7,  // 58: tfofleet.v1.ProbeService.Session:output_type -> tfofleet.v1.SessionResponse
+	27, // 59: tfofleet.v1.ProbeService.ReportResults:output_type -> tfofleet.v1.ReportResultsResponse
+	5,  // 60: tfofleet.v1.ProbeService.Renew:output_type -> tfofleet.v1.RenewResponse
+	58, // [58:61] is the sub-list for method output_type
+	55, // [55:58] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_tfofleet_v1_probe_proto_init() }
@@ -1684,19 +2662,23 @@ func file_tfofleet_v1_probe_proto_init() {
 		(*SessionRequest_LeaseAccepted)(nil),
 		(*SessionRequest_LeaseRefused)(nil),
 		(*SessionRequest_Heartbeat)(nil),
+		(*SessionRequest_Draining)(nil),
 	}
 	file_tfofleet_v1_probe_proto_msgTypes[3].OneofWrappers = []any{
 		(*SessionResponse_Welcome)(nil),
 		(*SessionResponse_Lease)(nil),
 		(*SessionResponse_Cancel)(nil),
+		(*SessionResponse_Drain)(nil),
+		(*SessionResponse_HeartbeatAck)(nil),
+		(*SessionResponse_Limits)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tfofleet_v1_probe_proto_rawDesc), len(file_tfofleet_v1_probe_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   19,
+			NumEnums:      4,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
