@@ -13,6 +13,10 @@ type Settings struct {
 	Payload PayloadKind
 	Bytes   []byte        // the payload itself for PayloadBytes, at most MaxPayload bytes
 	Timeout time.Duration // for each handshake, and again for each response
+	// Nonce, if set, names the measurement of a target in every payload, so that
+	// a listener of our own can tell whose attempt arrived (see Match). It is
+	// called once per measurement, from an engine goroutine.
+	Nonce func(Target) Nonce
 	// Watch, if set, is told the attempts of a measurement each time one more
 	// is made. It is called from an engine goroutine and holds up everything.
 	Watch func(attempts []tfo.Evidence)
@@ -64,6 +68,7 @@ type ladder struct {
 	runner  *Runner
 	done    func(Measurement)
 	payload Payload
+	nonce   Nonce
 	m       Measurement
 	begun   time.Time
 	refusal Condition // why the next SYN may not leave
@@ -77,6 +82,9 @@ func (l *ladder) Next(last *tfo.Evidence) (tfo.Attempt, bool) {
 	if last == nil {
 		l.begun = time.Now()
 		l.payload = PayloadFor(l.runner.settings.Payload, l.runner.settings.Bytes, l.m.Target)
+		if l.runner.settings.Nonce != nil {
+			l.nonce = l.runner.settings.Nonce(l.m.Target)
+		}
 		l.m.Attempts = make([]tfo.Evidence, 0, 5)
 	} else {
 		l.m.Attempts = append(l.m.Attempts, *last)
@@ -89,6 +97,9 @@ func (l *ladder) Next(last *tfo.Evidence) (tfo.Attempt, bool) {
 		return tfo.Attempt{}, false
 	}
 	payload := l.payload
+	if l.nonce != (Nonce{}) {
+		payload = TaggedPayload(l.runner.settings.Payload, l.runner.settings.Bytes, l.m.Target, Tag{l.nonce, len(l.m.Attempts)})
+	}
 	if step.Size > 0 {
 		payload = payload.Padded(step.Size)
 	}
