@@ -25,17 +25,18 @@ func anyEvent(t *rapid.T, s State, freeze time.Time) Event {
 		v := measure.Verdict(rapid.IntRange(0, MaxVerdict).Draw(t, "verdict"))
 		return ItemResult{index.Draw(t, "index"), Result(o, v)}
 	})
+	ttl := time.Duration(rapid.Int64Range(0, 2).Draw(t, "ttl")) * rules.TTL
 	switch rapid.IntRange(0, 11).Draw(t, "event") {
 	case 0, 1:
 		return Offer{probe, instance}
 	case 2, 3:
-		return Accept{probe, epoch}
+		return Accept{probe, epoch, ttl}
 	case 4:
 		return Refuse{probe, epoch, rapid.Bool().Draw(t, "busy")}
 	case 5:
 		return StreamLost{probe}
 	case 6:
-		return Renew{probe, epoch, rapid.IntRange(0, len(s.Items)+1).Draw(t, "taken")}
+		return Renew{probe, epoch, rapid.IntRange(0, len(s.Items)+1).Draw(t, "taken"), ttl}
 	case 7:
 		return Forgotten{probe, instance}
 	case 8, 9:
@@ -43,12 +44,16 @@ func anyEvent(t *rapid.T, s State, freeze time.Time) Event {
 			Probe: probe, Epoch: epoch,
 			Items:    rapid.SliceOfN(result, 0, 4).Draw(t, "items"),
 			Returned: rapid.SliceOfN(index, 0, 2).Draw(t, "returned"),
+			TTL:      ttl,
 		}
 	case 10:
 		return Expire{freeze}
 	}
-	if rapid.IntRange(0, 9).Draw(t, "cancel") == 0 {
+	switch rapid.IntRange(0, 19).Draw(t, "end") {
+	case 0, 1:
 		return Cancel{}
+	case 2:
+		return GiveUp{}
 	}
 	return Expire{freeze}
 }
