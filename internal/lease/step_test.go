@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -527,4 +528,88 @@ func TestSplitKeepsWhatWas(t *testing.T) {
 	if !divided || rest.Attempt != 1 || !rest.Cancelled {
 		t.Errorf("the rest is %+v", rest)
 	}
+}
+
+// TestTTL: who renews a lease says for how long, and the grace is as long.
+func TestTTL(t *testing.T) {
+	const long = 10 * time.Minute
+	for name, e := range map[string]Event{
+		"accept":  Accept{"a", 1, long},
+		"renew":   Renew{"a", 1, 0, long},
+		"results": Results{Probe: "a", Epoch: 1, TTL: long},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := tell(t, rules, 1)
+			st.step(Offer{"a", "1"}, Offered, Send)
+			_, effects := rules.Step(st.s, st.now, e)
+			st.step(e, Held, effects...)
+			st.wait(long-1).step(Expire{}, Held)
+			st.wait(1).step(Expire{}, Suspect)
+			st.wait(long-1).step(Expire{}, Suspect)
+			st.wait(1).step(Expire{}, Pending, Requeue)
+		})
+	}
+	t.Run("the newest word counts", func(t *testing.T) {
+		st := tell(t, rules, 1)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Accept{"a", 1, long}, Held)
+		st.step(Renew{"a", 1, 0, 0}, Held)
+		st.wait(rules.TTL).step(Expire{}, Suspect)
+		st.wait(rules.Grace).step(Expire{}, Pending, Requeue)
+	})
+}
+
+func TestGiveUp(t *testing.T) {
+	lost := Result(Lost, 0)
+	t.Run("pending", func(t *testing.T) {
+		st := tell(t, rules, 2)
+		st.step(GiveUp{}, Poisoned, Finish)
+		st.items(lost, lost)
+		st.step(GiveUp{}, Poisoned)
+		st.step(Cancel{}, Poisoned)
+	})
+	for _, r := range []Rules{rules, repeat} {
+		t.Run(fmt.Sprint("held, repeat ", r.Repeat), func(t *testing.T) {
+			st := tell(t, r, 4)
+			st.step(Offer{"a", "1"}, Offered, Send)
+			st.step(Accept{"a", 1, 0}, Held)
+			st.step(results("a", 1, ItemResult{0, ok}), Held, Keep)
+			st.step(Renew{"a", 1, 2, 0}, Held)
+			st.step(GiveUp{}, Poisoned, Finish)
+			st.items(ok, cut, lost, lost)
+			if st.s.Newest() != "" || !st.s.Deadline.IsZero() {
+				t.Errorf("still held: %+v", st.s)
+			}
+			// What it has measured all the same comes, as for any chunk that is over.
+			st.step(results("a", 1, ItemResult{0, ok}), Poisoned)
+			st.step(results("a", 1, ItemResult{2, ok}), Poisoned, KeepAside)
+			st.step(Renew{"a", 1, 3, 0}, Poisoned, Drop)
+		})
+	}
+	t.Run("a late result waited for the lease to end", func(t *testing.T) {
+		st := tell(t, rules, 1)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Forgotten{"a", "2"}, Pending, Requeue)
+		st.step(Offer{"b", "1"}, Offered, Send)
+		st.step(results("a", 1, ItemResult{0, ok}), Offered, KeepLate)
+		st.step(GiveUp{}, Done, Finish)
+		st.items(ok)
+	})
+	t.Run("nothing is left", func(t *testing.T) {
+		st := tell(t, rules, 2)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Accept{"a", 1, 0}, Held)
+		st.step(Renew{"a", 1, 2, 0}, Held)
+		st.step(GiveUp{}, Done, Finish)
+		st.items(cut, cut)
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		st := tell(t, rules, 2)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Accept{"a", 1, 0}, Held)
+		st.step(Renew{"a", 1, 1, 0}, Held)
+		st.step(Cancel{}, Held, Stop)
+		st.step(GiveUp{}, Done, Finish)
+		st.items(cut, Result(Cancelled, 0))
+	})
 }
