@@ -216,8 +216,8 @@ func (p *process) used() time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100 wherever Go runs
 }
 
-// profiled profiles the controller until the returned function is called; the
-// file is named after what it did.
+// profiled profiles the controller for some seconds; the files are named after
+// what it does. The returned function waits for them.
 func (b *bench) profiled(p *process, what string) (stop func()) {
 	if b.profile == "" {
 		return func() {}

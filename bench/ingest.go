@@ -77,8 +77,9 @@ func (b *bench) take(ctx context.Context, f *fleet, name string, n int) error {
 	if err != nil {
 		return err
 	}
-	acked, ackedCPU, ownCPU := time.Since(begun), f.process.used()-used, processTime()-own
-	written := f.written(id)
+	acked, ackedCPU, ownCPU, written := time.Since(begun), f.process.used()-used, processTime()-own, f.written(id)
+	profiled()
+	profiled = b.profiled(f.process, name+"-writing")
 	st, err := f.wait(ctx, id)
 	if err != nil {
 		return err
