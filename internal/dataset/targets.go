@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -166,3 +167,59 @@ func (t *Targets) Chunk(i int) ([]measure.Target, error) {
 
 // Close closes the file.
 func (t *Targets) Close() error { return t.f.Close() }
+
+// CopyTargets makes the frozen targets of one directory those of another: by a
+// link, by a copy that the object store makes, or byte by byte. Targets that
+// are there already stay; that is no error.
+func CopyTargets(from, to string) error {
+	src, err := place.At(from)
+	if err != nil {
+		return err
+	}
+	dst, err := place.At(to)
+	if err != nil {
+		return err
+	}
+	if err := dst.Prepare(); err != nil {
+		return err
+	}
+	if done, err := dst.Copy(src, targetsFile); done || err != nil {
+		return err
+	}
+	r, err := src.Open(targetsFile)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	f, err := dst.New("")
+	if err != nil {
+		return err
+	}
+	defer f.Discard()
+	if _, err := io.Copy(f, io.NewSectionReader(r, 0, r.Size())); err != nil {
+		return err
+	}
+	if err := checkSeal(f, r.Size()); err != nil {
+		return inFile(src.Path(targetsFile), err)
+	}
+	if err := f.Finish(); err != nil {
+		return err
+	}
+	if err := f.Create(targetsFile); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// RemoveTargets removes the frozen targets in dir, and dir when nothing else is
+// in it. It is no error when they are not there.
+func RemoveTargets(dir string) error {
+	p, err := place.At(dir)
+	if err != nil {
+		return err
+	}
+	if err := p.Remove(targetsFile); err != nil {
+		return err
+	}
+	return p.RemoveEmpty()
+}
