@@ -1,2 +1,2 @@
 // What the pages use of Observable Plot, and nothing else of it.
-export {plot, barX, cell, text, line, ruleX, ruleY, dot, tip, pointerX, axisX, axisY, gridX, gridY, areaY} from "@observablehq/plot";
+export {plot, axisX, axisY, barX, cell, dot, gridX, gridY, line, pointerX, ruleX, ruleY, text, tip} from "@observablehq/plot";
