@@ -83,7 +83,7 @@ func (b *bench) next() (*pb.ReportResultsRequest, []measure.Measurement) {
 			}
 			for i, m := range ms {
 				if req.GetIndexes()[i] != uint32(m.Item-100) || req.GetOutcomes()[i] != pb.Outcome(m.Outcome) || req.GetVerdicts()[i] != pb.Verdict(m.Verdict) {
-					b.t.Errorf("the batch says %d %v %v of %+v", req.GetIndexes()[i], req.GetOutcomes()[i], req.GetVerdicts()[i], m)
+					b.t.Errorf("the batch says %d %v %v of %+v", req.GetIndexes()[i], req.GetOutcomes()[i], req.GetVerdicts()[i], m.Target)
 				}
 			}
 			return req, ms
@@ -635,32 +635,21 @@ func TestLeaseThatMakesNoSense(t *testing.T) {
 
 // TestBackoff: full jitter, doubling, from the start again after a healthy time.
 func TestBackoff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := backoff{first: time.Second, longest: 2 * time.Minute}
-		limit := time.Second
-		for range 12 {
-			begun := time.Now()
-			if !b.wait(t.Context(), false) {
-				t.Fatal("gave up")
-			}
-			if took := time.Since(begun); took > limit {
-				t.Errorf("waited %v, want at most %v", took, limit)
-			}
-			limit = min(2*limit, 2*time.Minute)
+	b := backoff{first: time.Second, longest: 2 * time.Minute}
+	limit := time.Second
+	for range 12 {
+		if d := b.pause(false); d > limit {
+			t.Errorf("a pause of %v, want at most %v", d, limit)
 		}
-		if b.next != 2*time.Minute {
-			t.Errorf("next pause up to %v", b.next)
-		}
-		b.wait(t.Context(), true)
-		if b.next != 2*time.Second {
-			t.Errorf("next pause up to %v after a healthy time", b.next)
-		}
-		over, cancel := context.WithCancel(t.Context())
-		cancel()
-		if b.wait(over, false) {
-			t.Error("waited though it is over")
-		}
-	})
+		limit = min(2*limit, 2*time.Minute)
+	}
+	if b.next != 2*time.Minute {
+		t.Errorf("next pause up to %v", b.next)
+	}
+	b.pause(true)
+	if b.next != 2*time.Second {
+		t.Errorf("next pause up to %v after a healthy time", b.next)
+	}
 }
 
 // TestTurnedAway: what no patience can mend is returned.
