@@ -34,7 +34,9 @@ type surveyRun struct {
 	// A new survey.
 	name string
 	spec *pb.SurveySpec
-	out  string
+	// share is how a fleet divides the targets; nil: this machine has them all.
+	share *pb.CreateSurveyRequest
+	out   string
 	read func(emit func(measure.Target) error) (targets.ReadStats, error)
 
 	dir   string // of the dataset; given where a survey is resumed
