@@ -26,7 +26,7 @@ func main() {
 // run is the program. The first interrupt asks for an orderly end, the second
 // ends the process at once, as it would without us.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer release()
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, release) })
 
@@ -105,6 +105,14 @@ func (a *app) command() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return a.example(cmd, &example) },
 		SilenceErrors: true,
 		SilenceUsage:  true,
+	}
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
+		if cmd.Name() == "run" {
+			return // SIGHUP means something else to it
+		}
+		ctx, release := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
+		context.AfterFunc(ctx, release)
+		cmd.SetContext(ctx)
 	}
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)

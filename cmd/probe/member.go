@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,8 +27,9 @@ type member struct {
 	me               *identity.Probe
 	log              hclog.Logger
 	session, results *link
-	refused          chan struct{}          // the certificate is of no use
-	told             atomic.Pointer[string] // the last reason that was logged since the last Welcome
+	first            atomic.Pointer[[]string] // controllers to try before all others
+	refused          chan struct{}            // the certificate is of no use
+	told             atomic.Pointer[string]   // the last reason that was logged since the last Welcome
 }
 
 func connect(me *identity.Probe, log hclog.Logger) (*member, error) {
@@ -37,7 +39,7 @@ func connect(me *identity.Probe, log hclog.Logger) (*member, error) {
 		return nil, err
 	}
 	dial := func() (*grpc.ClientConn, error) {
-		target, options := controllers(me.Addresses())
+		target, options := controllers(m.addresses())
 		return grpc.NewClient(target, append(options, grpc.WithTransportCredentials(creds),
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}),
 			// A jitter of 1 is a pause between nothing and twice as long: probes
@@ -63,12 +65,38 @@ func controllers(addresses []string) (string, []grpc.DialOption) {
 		return "dns:///" + addresses[0], nil
 	}
 	r := manual.NewBuilderWithScheme("tfofleet")
+	// HTTPS_PROXY and NO_PROXY are asked for every address. But first they are
+	// asked for the name of the target, and when that needs no proxy, no address
+	// gets one: so it is a name that no NO_PROXY has, except "*".
 	state := resolver.State{}
 	for _, a := range addresses {
 		state.Addresses = append(state.Addresses, resolver.Address{Addr: a})
 	}
 	r.InitialState(state)
-	return r.Scheme() + ":///controller", []grpc.DialOption{grpc.WithResolvers(r)}
+	return r.Scheme() + ":///any.invalid", []grpc.DialOption{grpc.WithResolvers(r)}
+}
+
+// addresses of controllers, in the order in which they are tried.
+func (m *member) addresses() []string {
+	var all []string
+	if first := m.first.Load(); first != nil {
+		all = append(all, *first...)
+	}
+	for _, a := range m.me.Addresses() {
+		if !slices.Contains(all, a) {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// prefer has these controllers tried before all others, from the next connection
+// on, and that is now. Who they are is checked as for any other.
+func (m *member) prefer(addresses []string) {
+	m.first.Store(&addresses)
+	if err := errors.Join(m.session.redial(), m.results.redial()); err != nil {
+		m.log.Error("the controllers to try first were not taken", "addresses", addresses, "reason", err)
+	}
 }
 
 // welcomed takes the CA certificates that a controller sent.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -35,6 +37,7 @@ type runFlags struct {
 	join       string
 	policy     string
 	spoolLimit int64
+	onFull     onFull
 	resolver   string
 	netns      string
 	logLevel   string
@@ -43,7 +46,7 @@ type runFlags struct {
 
 // runSettings are the names of the flags that the environment and the file can
 // have.
-var runSettings = []string{"data", "join", "policy", "spool-limit", "resolver", "netns", "log-level", "log-json"}
+var runSettings = []string{"data", "join", "policy", "spool-limit", "on-full", "resolver", "netns", "log-level", "log-json"}
 
 // dataDir is where a probe keeps its identity and its spool.
 const dataDir = "/var/lib/tfofleet-probe"
@@ -60,8 +63,9 @@ every result until the controller has it.
 
 The first run takes a join token; from then on the probe has an identity of its
 own. SIGTERM ends it in good order: nothing new is started, what was started
-comes to its end, results are sent. SIGHUP reads the policy again; a new rate
-holds from the next survey on.
+comes to its end, results are sent. SIGHUP reads the policy again; it holds from
+the next SYN on. A probe that is not ready takes no work, and says why in its log
+and to its controller.
 
 Every flag can be set in the environment (--policy is TFOFLEET_POLICY), or in a
 YAML file whose keys are the names of the flags.`,
@@ -80,6 +84,7 @@ YAML file whose keys are the names of the flags.`,
 	fs.StringVar(&f.join, "join", "", "join `TOKEN` of the fleet; a member passes over it")
 	fs.StringVar(&f.policy, "policy", "", "policy `FILE` (default: the public internet, see the documentation)")
 	fs.Int64Var(&f.spoolLimit, "spool-limit", 1<<30, "how many `BYTES` are kept for a controller that is away")
+	fs.Var(&f.onFull, "on-full", "when that is reached: keep (start nothing new) or drop-oldest (their targets end as interrupted)")
 	fs.StringVar(&f.resolver, "resolver", "", "DNS server to ask, `ADDR:PORT` (default from /etc/resolv.conf)")
 	fs.StringVar(&f.netns, "netns", "", "network namespace to measure from, a `PATH` such as /run/netns/NAME")
 	fs.StringVar(&f.logLevel, "log-level", "info", "error, warn, info, debug or trace")
@@ -101,6 +106,9 @@ func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 		return fail(exitUsage, fmt.Errorf("unknown log level %q", f.logLevel))
 	}
 	log := hclog.New(&hclog.LoggerOptions{Name: "probe", Level: level, JSONFormat: f.logJSON, Output: a.stderr})
+	hups := make(chan os.Signal, 1)
+	signal.Notify(hups, syscall.SIGHUP)
+	defer signal.Stop(hups)
 	resolver, err := parseResolver(f.resolver)
 	if err != nil {
 		return err
@@ -108,10 +116,6 @@ func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 	host, err := tfo.ReadHost(tfo.NetNS(f.netns))
 	if err != nil {
 		return err
-	}
-	if host.FastOpen != tfo.NotKnown && host.FastOpen&tfo.SysctlClient == 0 {
-		return fail(exitUnfit, fmt.Errorf("this kernel's TCP Fast Open client is off (net.ipv4.tcp_fastopen = %d)", host.FastOpen),
-			fmt.Sprintf("switch it on: sysctl -w net.ipv4.tcp_fastopen=%d", host.FastOpen|tfo.SysctlClient))
 	}
 	guard, err := policy.Open(f.policy, log)
 	if err != nil {
@@ -125,7 +129,7 @@ func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 	if err := enrol(ctx, me, f.join, log); err != nil {
 		return err
 	}
-	kept, found, err := spool.Open(spool.Config{Path: spoolIn(f.data), Limit: f.spoolLimit, Logger: log})
+	kept, found, err := spool.Open(spool.Config{Path: spoolIn(f.data), Limit: f.spoolLimit, OnFull: spool.OnFull(f.onFull), Logger: log})
 	if errors.Is(err, spool.ErrLocked) {
 		return fail(exitFailure, fmt.Errorf("another probe runs in %s", f.data))
 	}
@@ -141,8 +145,9 @@ func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 
 	probe := agent.New(agent.Config{
 		Name: me.Subject().Name, Version: version.String(), Host: hostToWire(host), Session: m.session, Results: m.results,
+		BootID: bootID(), LookAtHost: lookAtHost(tfo.NetNS(f.netns)),
 		Guard: guard, Spool: kept, Leases: found.Leases, DialDNS: dialDNS(tfo.NetNS(f.netns), resolver),
-		NewRunner: newRunner(guard, tfo.NetNS(f.netns)), OnWelcome: m.welcomed, OnEnd: m.ended,
+		NewRunner: newRunner(guard, tfo.NetNS(f.netns)), OnWelcome: m.welcomed, OnEnd: m.ended, Prefer: m.prefer,
 		Finish: finish, Flush: flush, Logger: log,
 	})
 	fmt.Fprintf(a.stderr, "probe: %s runs, for the controller at %s\n", me.Subject().Name, me.Addresses()[0])
@@ -153,11 +158,14 @@ func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 	defer beside.Wait()
 	defer end()
 	beside.Go(func() { m.keep(side) })
-	beside.Go(func() { reload(side, guard, kept, log) })
+	beside.Go(func() { reload(side, hups, guard, probe, log) })
 	beside.Go(func() { stop(watchSpool(side, kept)) })
 	err = probe.Run(life)
 	if broken := context.Cause(life); err == nil && ctx.Err() == nil && broken != nil {
 		err = broken
+	}
+	if skew := (*agent.SkewError)(nil); errors.As(err, &skew) {
+		return fail(exitFailure, err, `"probe --version" and "controller --version" tell the versions`)
 	}
 	if d, ok := identity.DenialOf(err); ok && d.Reason == identity.Banned {
 		return fail(exitFailure, err, "ask the operator of the fleet")
@@ -187,10 +195,7 @@ func enrol(ctx context.Context, me *identity.Probe, text string, log hclog.Logge
 }
 
 // reload reads the policy again on SIGHUP.
-func reload(ctx context.Context, guard *policy.Guard, kept *spool.Spool, log hclog.Logger) {
-	hups := make(chan os.Signal, 1)
-	signal.Notify(hups, syscall.SIGHUP)
-	defer signal.Stop(hups)
+func reload(ctx context.Context, hups <-chan os.Signal, guard *policy.Guard, probe *agent.Agent, log hclog.Logger) {
 	for {
 		select {
 		case <-hups:
@@ -202,9 +207,7 @@ func reload(ctx context.Context, guard *policy.Guard, kept *spool.Spool, log hcl
 			continue
 		}
 		log.Info("policy reloaded", "digest", guard.Digest())
-		if err := kept.Event(spool.EventPolicyReload, guard.Digest()); err != nil {
-			log.Error("the reload could not be recorded", "reason", err)
-		}
+		probe.PolicyReloaded()
 	}
 }
 
@@ -230,11 +233,44 @@ func newRunner(guard *policy.Guard, ns tfo.NetNS) func(*pb.SurveySpec) (agent.Ru
 		p := guard.Policy()
 		return measure.NewRunner(measure.Settings{
 			Plan: measure.Plan(spec.GetPlan()), Payload: measure.PayloadKind(spec.GetPayload()), Bytes: spec.GetPayloadBytes(),
-			Timeout: spec.GetTimeout().AsDuration(),
+			Timeout: spec.GetTimeout().AsDuration(), Permit: agent.Permit(guard),
 		}, tfo.Config{
-			Rate: p.RateFor(spec.GetRate()), Concurrency: p.ConcurrencyFor(int(spec.GetConcurrency())), Hold: spec.GetHold().AsDuration(), NetNS: ns,
+			Concurrency: p.ConcurrencyFor(int(spec.GetConcurrency())), Hold: spec.GetHold().AsDuration(), NetNS: ns,
 		})
 	}
+}
+
+// lookAtHost reads what can be changed under a probe that runs.
+func lookAtHost(ns tfo.NetNS) func() (*pb.Host, error) {
+	return func() (*pb.Host, error) {
+		h, err := tfo.ReadHost(ns)
+		return hostToWire(h), err
+	}
+}
+
+// bootID tells a restart of the machine from one of the probe; empty where the
+// kernel has none.
+func bootID() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b))
+}
+
+// onFull is spool.OnFull as a flag.
+type onFull spool.OnFull
+
+var onFullWords = [...]string{spool.Keep: "keep", spool.DropOldest: "drop-oldest"}
+
+func (o *onFull) String() string { return onFullWords[*o] }
+func (o *onFull) Type() string   { return "WORD" }
+
+// Set implements pflag.Value.
+func (o *onFull) Set(s string) error {
+	i := slices.Index(onFullWords[:], s)
+	if i < 0 {
+		return fmt.Errorf("want %s", strings.Join(onFullWords[:], " or "))
+	}
+	*o = onFull(i)
+	return nil
 }
 
 func hostToWire(h tfo.Host) *pb.Host {

@@ -41,11 +41,20 @@ func (a *app) spoolCommand() *cobra.Command {
 				}{st, rejected})
 			}
 			t := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+			oldest := "none"
+			if st.Depth > 0 {
+				oldest = st.OldestAge.Round(time.Second).String() + " old"
+			}
 			fmt.Fprintf(t, "spool\t%s\n", st.ID)
-			fmt.Fprintf(t, "records to send\t%d, the oldest %s old\n", st.Depth, st.OldestAge.Round(time.Second))
+			fmt.Fprintf(t, "records to send\t%d\n", st.Depth)
+			fmt.Fprintf(t, "  the oldest\t%s\n", oldest)
+			fmt.Fprintf(t, "  up to number\t%d\n", st.Spooled)
+			fmt.Fprintf(t, "  acknowledged up to\t%d\n", st.Acked)
 			fmt.Fprintf(t, "bytes\t%d\n", st.Bytes)
 			fmt.Fprintf(t, "leases\t%d\n", st.Leases)
-			fmt.Fprintf(t, "put aside\t%d\n", st.Quarantined)
+			fmt.Fprintf(t, "  refused, ever\t%d\n", st.Refused)
+			fmt.Fprintf(t, "records dropped, ever\t%d\n", st.Dropped)
+			fmt.Fprintf(t, "records put aside\t%d\n", st.Quarantined)
 			for _, r := range rejected {
 				fmt.Fprintf(t, "  %s %s\t%s\n", r.Time.UTC().Format(time.DateTime), r.Record.Lease, r.Reason)
 			}

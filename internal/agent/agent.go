@@ -25,6 +25,9 @@ type Runner interface {
 	// Submit queues one target, whose address is known. done is called exactly
 	// once, from a goroutine of the engine, and must not block.
 	Submit(t measure.Target, done func(measure.Measurement))
+	// SetRate bounds new connections per second from now on; 0: they are not
+	// bounded. It may be called at any time.
+	SetRate(rate float64)
 	// Stop interrupts what is running and returns when the last done has
 	// returned. What was never started comes back with Outcome 0, what was
 	// running with OutcomeInterrupted.
@@ -36,14 +39,19 @@ type Config struct {
 	Name    string
 	Version string
 	Host    *pb.Host
+	BootID  string // of the kernel; may be empty
+	// LookAtHost reads Host again, while the probe runs; nil: it does not change.
+	LookAtHost func() (*pb.Host, error)
 	// Session and Results are connections to the controller. They should be
 	// two: heartbeats must not wait behind results.
 	Session, Results grpc.ClientConnInterface
-	// NewRunner makes the engine for a survey. Its error refuses the lease.
+	// NewRunner makes the engine for a survey. Its error refuses the lease. The
+	// rate is set by the Agent.
 	NewRunner func(*pb.SurveySpec) (Runner, error)
 	Policy    targets.Policy
 	// Guard is the policy of the probe's operator, asked instead of Policy;
-	// nil: there is none.
+	// nil: there is none. It is asked before a target is begun; a Runner has to
+	// ask it before every SYN, see [Permit].
 	Guard *policy.Guard
 	// Spool keeps what must outlive the process; nil: nothing does. Leases are
 	// those that it was opened with: what was started is reported as
@@ -54,6 +62,17 @@ type Config struct {
 	// Neither may block; nil: nobody is told.
 	OnWelcome func(*pb.Welcome)
 	OnEnd     func(error)
+	// Prefer is told which controllers to try first, host:port, before the next
+	// connection is made: the one that was there drains. Nil: there is no choice.
+	Prefer func(addresses []string)
+	// SelfTest measures the controller's own TFO listeners, host:port, and says
+	// what the way there does to TCP Fast Open, with a detail for people. The
+	// error says why nothing could be found out, and keeps the probe from being
+	// ready. It runs when there are reflectors, again when they change, and every
+	// 30 minutes. Nil: there is none, and the probe is ready without.
+	SelfTest func(ctx context.Context, reflectors []string) (pb.NearPath, string, error)
+	// Wall is the wall clock; nil means time.Now. Durations never come from it.
+	Wall func() time.Time
 	// DialDNS makes the connections to DNS servers, for another server or from
 	// another network namespace; nil means net.Dialer.
 	DialDNS func(ctx context.Context, network, address string) (net.Conn, error)
@@ -76,16 +95,28 @@ type Agent struct {
 	instance string // random per process: who comes back with another one has forgotten everything
 	uplink   *uplink
 	turn     turns
-	poke     chan struct{} // the credit may have changed
+	clock    *clock
+	health   health
+
+	poke    chan struct{} // the credit may have changed
+	beat    chan struct{} // a heartbeat is due at once
+	retreat *retreat
 
 	unfinished atomic.Int64 // targets in hand without an outcome
 	enough     atomic.Int64 // below this many, more are asked for
+	active     atomic.Int64 // targets with a runner
+	done       atomic.Uint64
+	refused    atomic.Uint64 // of done, by the policy
 
 	mu        sync.Mutex
 	draining  bool
 	works     map[string]*work // by reference
 	executors map[string]*executor
-	size      int // of the newest lease
+	running   map[*executor]bool // these, and those that come to their end
+	ending    sync.WaitGroup     // the latter
+	ended     chan struct{}      // closed by the next end of a lease
+	size      int                // of the newest lease
+	limit     float64            // the controller's, of connections per second; 0: none
 }
 
 // New makes a probe that does nothing before Run.
@@ -96,34 +127,50 @@ func New(cfg Config) *Agent {
 	if cfg.Backoff == 0 {
 		cfg.Backoff = time.Second
 	}
-	a := &Agent{
-		cfg: cfg, log: cfg.Logger.Named("agent"), instance: rand.Text(), poke: make(chan struct{}, 1),
-		works: make(map[string]*work), executors: make(map[string]*executor),
-	}
 	if cfg.OnWelcome == nil {
-		a.cfg.OnWelcome = func(*pb.Welcome) {}
+		cfg.OnWelcome = func(*pb.Welcome) {}
 	}
 	if cfg.OnEnd == nil {
-		a.cfg.OnEnd = func(error) {}
+		cfg.OnEnd = func(error) {}
 	}
+	if cfg.Prefer == nil {
+		cfg.Prefer = func([]string) {}
+	}
+	if cfg.Wall == nil {
+		cfg.Wall = time.Now
+	}
+	a := &Agent{
+		cfg: cfg, log: cfg.Logger.Named("agent"), instance: rand.Text(), clock: newClock(cfg.Wall), retreat: newRetreat(),
+		poke: make(chan struct{}, 1), beat: make(chan struct{}, 1), ended: make(chan struct{}),
+		works: make(map[string]*work), executors: make(map[string]*executor), running: make(map[*executor]bool),
+	}
+	a.health.host, a.health.reflectors = cfg.Host, make(chan []string, 1)
 	a.turn.freed = make(chan struct{})
 	a.uplink = newUplink(a)
+	if cfg.Spool != nil {
+		cfg.Spool.OnFinished(func(l spool.Lease) { a.finished(l.String()) })
+	}
 	return a
 }
 
-// Run takes and does work until ctx is over. Then it interrupts what is running,
-// gives back what was not started, waits for results to be acknowledged, and
-// returns nil. Otherwise it returns why no controller will ever take it.
+// Run takes and does work until ctx is over. Then it says so, lets what is
+// running come to its end for a while, gives back what was not started, waits
+// for results to be acknowledged, and returns nil. Otherwise it returns why no
+// controller will ever take it.
 func (a *Agent) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.Background())
 	defer end()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer end() // before Wait
-	failed := make(chan error, 1)
+	defer a.retreat.leave()
+	failed, over := make(chan error, 1), make(chan struct{})
 	a.recover()
 	wg.Go(func() { a.uplink.run(life) })
+	wg.Go(func() { a.watch(life) })
+	wg.Go(func() { a.selfTests(life) })
 	wg.Go(func() {
+		defer close(over)
 		if err := a.sessions(life); err != nil {
 			failed <- err
 		}
@@ -134,50 +181,66 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 	}
+	a.retreat.announce()
 	a.drain()
-	late := time.After(a.cfg.Flush)
-	for {
-		n, acked := a.uplink.unacked()
-		if n == 0 && a.inHand() == 0 {
-			return nil
-		}
-		select {
-		case <-acked:
-		case <-late:
-			a.log.Warn("results were not acknowledged in time", "batches", n)
-			return nil
-		}
-	}
+	a.flush()
+	a.retreat.leave()
+	await(over)
+	return nil
 }
 
-// inHand is how many leases have not come to their end.
-func (a *Agent) inHand() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.works)
+// flush waits until every lease is over and its last result acknowledged.
+func (a *Agent) flush() {
+	late := time.After(a.cfg.Flush)
+	for {
+		a.mu.Lock()
+		n, ended := len(a.works), a.ended
+		a.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-ended:
+		case <-late:
+			a.log.Warn("results were not acknowledged in time", "leases", n)
+			return
+		}
+	}
 }
 
 // drain ends all work: every lease in hand comes to its end.
 func (a *Agent) drain() {
 	a.mu.Lock()
 	a.draining = true
-	executors := make([]*executor, 0, len(a.executors))
 	for _, e := range a.executors {
-		executors = append(executors, e)
+		a.wind(e)
 	}
-	clear(a.executors)
 	a.mu.Unlock()
-	a.poked()
-	var wg sync.WaitGroup
-	for _, e := range executors {
-		wg.Go(func() { e.finish(a.cfg.Finish) })
-	}
-	wg.Wait()
+	a.look()
+	a.ending.Wait()
 }
 
-func (a *Agent) poked() {
+// wind lets an executor come to its end: it begins nothing any more. It is
+// called with the lock held.
+func (a *Agent) wind(e *executor) {
+	if a.executors[e.survey] != e {
+		return // it does already
+	}
+	delete(a.executors, e.survey)
+	a.ending.Go(func() {
+		e.finish(a.cfg.Finish)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.running, e)
+	})
+}
+
+func (a *Agent) poked() { signalTo(a.poke) }
+
+// signalTo leaves a signal, if there is none.
+func signalTo(c chan struct{}) {
 	select {
-	case a.poke <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -190,11 +253,11 @@ const maxLeases = 1024
 // have four times as many targets in hand as it measures at a time, so that
 // neither a slow lease nor a slow controller lets the engine stand still.
 func (a *Agent) wanted() uint64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.draining || a.cfg.Spool != nil && !a.cfg.Spool.Credit() {
+	if r, _ := a.readiness(); r != pb.Readiness_READINESS_READY {
 		return 0
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	n := 2 - len(a.works)
 	if missing := a.enough.Load() - a.unfinished.Load(); missing > 0 {
 		n = max(n, (int(missing)+a.size-1)/a.size)
@@ -242,8 +305,10 @@ func (a *Agent) begin(w *work, l *pb.Lease) (pb.RefusalReason, error) {
 			return pb.RefusalReason_REFUSAL_REASON_UNSUPPORTED, err
 		}
 		e = newExecutor(a, w.ref.GetSurvey(), l.GetSpec(), runner)
-		a.executors[w.ref.GetSurvey()] = e
+		a.executors[w.ref.GetSurvey()], a.running[e] = e, true
+		runner.SetRate(a.rateFor(l.GetSpec()))
 	}
+	w.executor = e
 	a.works[w.name] = w
 	a.size = len(w.targets)
 	a.enough.Store(4 * int64(l.GetSpec().GetConcurrency()))
@@ -253,50 +318,43 @@ func (a *Agent) begin(w *work, l *pb.Lease) (pb.RefusalReason, error) {
 }
 
 // finished forgets a lease whose last batch was acknowledged.
-func (a *Agent) finished(w *work) {
+func (a *Agent) finished(name string) {
 	a.mu.Lock()
-	delete(a.works, w.name)
+	delete(a.works, name)
+	close(a.ended)
+	a.ended = make(chan struct{})
 	a.mu.Unlock()
 	a.poked()
 }
 
-// cancel ends a lease, and with it its survey here: all leases of a survey are
-// cancelled together. One to be forgotten belongs to somebody else by now.
+// cancel ends a lease. One to be forgotten belongs to somebody else by now.
+// With another, all leases end that its survey has now, for they are cancelled
+// together: what was not started is given back, what was comes to its end. The
+// survey may come back before that, and gets an executor of its own, which has
+// to wait for its turn: no address is measured by two at a time.
 func (a *Agent) cancel(c *pb.Cancel) {
 	name := refName(c.GetRef())
 	a.mu.Lock()
 	w, ok := a.works[name]
-	var e *executor
 	if ok && c.GetForget() {
 		delete(a.works, name)
-	} else if ok {
-		e = a.executors[w.ref.GetSurvey()]
-		delete(a.executors, w.ref.GetSurvey())
+	} else if ok && w.executor != nil && !a.draining {
+		a.wind(w.executor)
 	}
 	a.mu.Unlock()
-	if !ok {
-		return
-	}
-	if c.GetForget() {
+	if ok && c.GetForget() {
 		w.withdraw()
 		a.forget(w)
 		a.poked()
-	}
-	if e != nil {
-		go e.stop()
 	}
 }
 
 // retire stops an executor that had nothing to do for long.
 func (a *Agent) retire(e *executor) {
 	a.mu.Lock()
-	idle := e.idle() && a.executors[e.survey] == e
-	if idle {
-		delete(a.executors, e.survey)
-	}
-	a.mu.Unlock()
-	if idle {
-		e.stop()
+	defer a.mu.Unlock()
+	if e.idle() && !a.draining {
+		a.wind(e)
 	}
 }
 

@@ -635,32 +635,21 @@ func TestLeaseThatMakesNoSense(t *testing.T) {
 
 // TestBackoff: full jitter, doubling, from the start again after a healthy time.
 func TestBackoff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := backoff{first: time.Second, longest: 2 * time.Minute}
-		limit := time.Second
-		for range 12 {
-			begun := time.Now()
-			if !b.wait(t.Context(), false) {
-				t.Fatal("gave up")
-			}
-			if took := time.Since(begun); took > limit {
-				t.Errorf("waited %v, want at most %v", took, limit)
-			}
-			limit = min(2*limit, 2*time.Minute)
+	b := backoff{first: time.Second, longest: 2 * time.Minute}
+	limit := time.Second
+	for range 12 {
+		if d := b.pause(false); d > limit {
+			t.Errorf("a pause of %v, want at most %v", d, limit)
 		}
-		if b.next != 2*time.Minute {
-			t.Errorf("next pause up to %v", b.next)
-		}
-		b.wait(t.Context(), true)
-		if b.next != 2*time.Second {
-			t.Errorf("next pause up to %v after a healthy time", b.next)
-		}
-		over, cancel := context.WithCancel(t.Context())
-		cancel()
-		if b.wait(over, false) {
-			t.Error("waited though it is over")
-		}
-	})
+		limit = min(2*limit, 2*time.Minute)
+	}
+	if b.next != 2*time.Minute {
+		t.Errorf("next pause up to %v", b.next)
+	}
+	b.pause(true)
+	if b.next != 2*time.Second {
+		t.Errorf("next pause up to %v after a healthy time", b.next)
+	}
 }
 
 // TestTurnedAway: what no patience can mend is returned.

@@ -20,7 +20,7 @@ const idleAfter = time.Minute
 type executor struct {
 	agent  *Agent
 	survey string
-	family pb.Family
+	spec   *pb.SurveySpec
 	runner Runner
 	names  *resolver
 	shared *shared
@@ -43,7 +43,7 @@ func newExecutor(a *Agent, survey string, spec *pb.SurveySpec, runner Runner) *e
 	// A few more than run at a time, so that the runner never waits for us;
 	// not many, for what is with the runner cannot be given back alone.
 	e := &executor{
-		agent: a, survey: survey, family: spec.GetFamily(), runner: runner, names: newResolver(a.cfg.DialDNS), shared: newShared(sharedEntries),
+		agent: a, survey: survey, spec: spec, runner: runner, names: newResolver(a.cfg.DialDNS), shared: newShared(sharedEntries),
 		slots: make(chan struct{}, 2*spec.GetConcurrency()+64), lookups: make(chan struct{}, maxLookups),
 		fed: make(chan struct{}), added: make(chan struct{}, 1),
 	}
@@ -174,7 +174,7 @@ func (e *executor) end(w *work, m measure.Measurement) {
 // begin resolves a target that has a slot, if it has to be, and goes on.
 func (e *executor) begin(w *work, t measure.Target) {
 	if t.Addr.IsValid() {
-		if !familyHas(e.family, t.Addr) {
+		if !familyHas(e.spec.GetFamily(), t.Addr) {
 			e.end(w, unresolved(t, measure.CondNameNoAddress, time.Now()))
 			return
 		}
@@ -195,7 +195,7 @@ func (e *executor) begin(w *work, t measure.Target) {
 	}
 	e.asking.Go(func() {
 		begun := time.Now()
-		addr, cond := e.names.lookup(e.ctx, t.Hostname, e.family)
+		addr, cond := e.names.lookup(e.ctx, t.Hostname, e.spec.GetFamily())
 		<-e.lookups
 		switch {
 		case e.ctx.Err() != nil:

@@ -20,7 +20,7 @@ import (
 func TestGuard(t *testing.T) {
 	dir := t.TempDir()
 	file, contacts := filepath.Join(dir, "policy.yaml"), filepath.Join(dir, "contacts")
-	text := "ports:\n  allow: [443]\nbudget:\n  attempts: 1\n  window: 1h\ncontact_log:\n  path: " + contacts + "\n"
+	text := "ports:\n  allow: [443]\nbudget:\n  attempts: 5\n  window: 1h\ncontact_log:\n  path: " + contacts + "\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -38,6 +38,7 @@ func TestGuard(t *testing.T) {
 		logged = string(b)
 		return 0
 	}}
+	runner.Permit = Permit(guard) // asked five times
 	b := newBench(t, runner, func(c *Config) { c.Guard = guard })
 	b.give(b.lease(spec(),
 		measure.Target{Addr: addr("8.8.8.8"), Port: 443},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"tfofleet/internal/agent/spool"
 	"tfofleet/internal/measure"
@@ -69,7 +70,7 @@ func (a *Agent) recoverLease(h spool.Held) error {
 	if err != nil {
 		return err
 	}
-	w := &work{agent: a, name: all.name, ref: all.ref, first: all.first, again: all.again, unacked: h.Queued}
+	w := &work{agent: a, name: all.name, ref: all.ref, first: all.first, again: all.again}
 	var interrupted []measure.Measurement
 	for _, t := range all.targets {
 		switch i := w.index(t.Item); {
@@ -85,8 +86,7 @@ func (a *Agent) recoverLease(h spool.Held) error {
 	w.open = len(w.targets)
 	a.log.Info("lease of the last process", "lease", w.name, "interrupted", len(interrupted), "left", w.open, "unsent", h.Queued)
 	if len(interrupted) > 0 {
-		w.unacked++
-		w.send(interrupted, nil, 0)
+		w.send(interrupted, nil)
 	}
 	if w.open == 0 {
 		a.mu.Lock()
@@ -125,7 +125,7 @@ func (u *uplink) streamSpool(ctx context.Context) error {
 		return err
 	}
 	u.mu.Lock()
-	u.flying = make(map[uint64]spool.Key)
+	u.flying, u.stop = make(map[uint64]spool.Key), stop
 	u.mu.Unlock()
 	ended := make(chan error, 1)
 	over := make(chan struct{})
@@ -154,18 +154,13 @@ func (u *uplink) streamSpool(ctx context.Context) error {
 		}
 		for _, r := range records {
 			after = r.Key.Sequence
-			if r.Kind != spool.KindResult {
-				u.agent.cfg.Spool.Ack(r.Key) // of the probe itself: the log has it
-				continue
-			}
-			req := &pb.ReportResultsRequest{}
-			if err := proto.Unmarshal(r.Data, req); err != nil {
+			req, err := u.request(r)
+			if err != nil {
 				if err := u.agent.cfg.Spool.Reject(r.Key, err.Error()); err != nil {
 					return fmt.Errorf("spool: %w", err)
 				}
 				continue
 			}
-			req.Sequence = r.Key.Sequence
 			u.mu.Lock()
 			u.flying[req.Sequence] = r.Key
 			u.mu.Unlock()
@@ -195,15 +190,41 @@ func (u *uplink) landed(r *pb.ReportResultsResponse) error {
 	} else {
 		u.agent.cfg.Spool.Ack(key)
 	}
-	u.agent.mu.Lock()
-	w := u.agent.works[refName(r.GetLease())]
-	u.agent.mu.Unlock()
-	if w != nil {
-		w.acked()
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	close(u.fewer)
-	u.fewer = make(chan struct{})
+	u.agent.health.acked()
 	return nil
+}
+
+// request is a record as it is sent.
+func (u *uplink) request(r spool.Record) (*pb.ReportResultsRequest, error) {
+	req := &pb.ReportResultsRequest{}
+	switch {
+	case r.Kind == spool.KindResult:
+		if err := proto.Unmarshal(r.Data, req); err != nil {
+			return nil, err
+		}
+	case r.Kind == spool.KindEvent:
+		e, err := spool.ParseEvent(r.Data)
+		if err != nil {
+			return nil, err
+		}
+		req.Event = eventToWire(pb.ProbeEventKind(e.Kind), r, e.Detail)
+	case r.Kind == spool.KindGap && r.Lease == spool.Lease{}:
+		req.Event = eventToWire(pb.ProbeEventKind_PROBE_EVENT_KIND_DROPPED, r, fmt.Sprintf("%d records, for want of room", r.Lost))
+	case r.Kind == spool.KindGap:
+		// Their results are gone for good: the lease comes to its end all the same.
+		req.Lease = &pb.LeaseRef{Survey: r.Lease.Survey, Chunk: r.Lease.Chunk, Epoch: r.Lease.Epoch}
+		req.Indexes = r.Items
+		req.Outcomes, req.Verdicts = make([]pb.Outcome, len(r.Items)), make([]pb.Verdict, len(r.Items))
+		for i := range req.Outcomes {
+			req.Outcomes[i] = pb.Outcome_OUTCOME_INTERRUPTED
+		}
+	default:
+		return nil, fmt.Errorf("a record of %v", r.Kind)
+	}
+	req.Probe, req.Spool, req.Sequence = u.agent.cfg.Name, r.Key.Spool.String(), r.Key.Sequence
+	return req, nil
+}
+
+func eventToWire(kind pb.ProbeEventKind, r spool.Record, detail string) *pb.ProbeEvent {
+	return &pb.ProbeEvent{Kind: kind, At: timestamppb.New(r.Time), Detail: detail}
 }

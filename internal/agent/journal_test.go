@@ -90,6 +90,7 @@ func TestCrashBetweenStartAndResult(t *testing.T) {
 type onlyTake struct{ started chan struct{} }
 
 func (r onlyTake) Submit(measure.Target, func(measure.Measurement)) { r.started <- struct{}{} }
+func (onlyTake) SetRate(float64)                                    {}
 func (onlyTake) Stop()                                              {}
 
 // TestCrashBeforeStart: what was accepted and never started is measured after

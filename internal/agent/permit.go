@@ -32,9 +32,13 @@ func (e *executor) start(w *work, t measure.Target, key netip.AddrPort) {
 		e.settle(w, measure.Measurement{Target: t}, key)
 		return
 	}
+	if !w.trusted() {
+		e.settle(w, measure.Measurement{Target: t}, key)
+		return
+	}
 	guard := e.agent.cfg.Guard
 	if guard != nil {
-		if reason, ok := guard.Check(t.Addr, t.Port, time.Now()); !ok {
+		if reason, ok := guard.Foresee(t.Addr, t.Port, time.Now()); !ok {
 			e.settle(w, refused(t, reason.Condition()), key)
 			return
 		}
@@ -53,10 +57,9 @@ func (e *executor) start(w *work, t measure.Target, key netip.AddrPort) {
 			return
 		}
 	}
+	e.agent.active.Add(1)
 	e.runner.Submit(t, func(m measure.Measurement) {
-		if guard != nil {
-			guard.Charge(t.Addr, len(m.Attempts)-1, time.Now())
-		}
+		e.agent.active.Add(-1)
 		e.settle(w, m, key)
 	})
 }

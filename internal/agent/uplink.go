@@ -24,13 +24,14 @@ type uplink struct {
 	mu      sync.Mutex
 	batches []*batch             // not acknowledged, oldest first
 	sent    int                  // of these, over the stream that is open
+	last    uint64               // sequence given
 	flying  map[uint64]spool.Key // those of the spool that were sent over it, by sequence
+	stop    context.CancelFunc   // ends the stream that is open
 	more    chan struct{}        // closed by the next put
-	fewer   chan struct{}        // closed by the next ack
 }
 
 func newUplink(a *Agent) *uplink {
-	return &uplink{agent: a, more: make(chan struct{}), fewer: make(chan struct{})}
+	return &uplink{agent: a, more: make(chan struct{}), stop: func() {}}
 }
 
 func (u *uplink) put(b *batch) {
@@ -40,6 +41,8 @@ func (u *uplink) put(b *batch) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.last++
+	b.req.Spool, b.req.Sequence = u.agent.instance, u.last
 	u.batches = append(u.batches, b)
 	close(u.more)
 	u.more = make(chan struct{})
@@ -59,8 +62,7 @@ func (u *uplink) next() (*batch, <-chan struct{}) {
 // acked drops a batch that is safe with the controller.
 func (u *uplink) acked(r *pb.ReportResultsResponse) {
 	u.mu.Lock()
-	name := refName(r.GetLease())
-	i := slices.IndexFunc(u.batches, func(b *batch) bool { return b.req.GetSequence() == r.GetSequence() && b.work.name == name })
+	i := slices.IndexFunc(u.batches, func(b *batch) bool { return b.req.GetSequence() == r.GetSequence() })
 	if i < 0 {
 		u.mu.Unlock()
 		return
@@ -75,19 +77,15 @@ func (u *uplink) acked(r *pb.ReportResultsResponse) {
 		u.agent.log.Error("results rejected", "survey", r.GetLease().GetSurvey(), "chunk", r.GetLease().GetChunk(),
 			"targets", len(b.req.GetIndexes()), "reason", r.GetRejected())
 	}
+	u.agent.health.acked()
 	b.work.acked()
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	close(u.fewer)
-	u.fewer = make(chan struct{})
 }
 
-// unacked is how many batches are not acknowledged, and what is closed when
-// there may be fewer.
-func (u *uplink) unacked() (int, <-chan struct{}) {
+// restart has everything sent again, over another stream.
+func (u *uplink) restart() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return len(u.batches), u.fewer
+	u.stop()
 }
 
 // run sends until ctx is over.
@@ -103,7 +101,7 @@ func (u *uplink) run(ctx context.Context) {
 		}
 		u.agent.log.Debug("results stream ended", "reason", err)
 		u.agent.cfg.OnEnd(err)
-		if !b.wait(ctx, time.Since(begun) >= healthy) {
+		if !u.agent.pause(ctx, b.pause(time.Since(begun) >= healthy)) {
 			return
 		}
 	}
@@ -120,7 +118,7 @@ func (u *uplink) stream(ctx context.Context) error {
 		return err
 	}
 	u.mu.Lock()
-	u.sent = 0
+	u.sent, u.stop = 0, stop
 	u.mu.Unlock()
 	ended := make(chan error, 1)
 	over := make(chan struct{})

@@ -27,18 +27,20 @@ type work struct {
 	first   uint64 // item of index 0
 	targets []measure.Target
 	again   map[uint32]bool
-	over    func() // when the last target has its outcome
+	// executor has the targets; nil when none is left.
+	executor *executor
+	over     func() // when the last target has its outcome
 
 	mu       sync.Mutex
 	gone     bool   // what is not started is to be given back
+	doubtful bool   // what is not started may have been, by a machine that was put back in time
 	taken    int    // targets that were begun, in order
 	floor    uint32 // index up to which an earlier process may have begun targets
 	open     int    // targets without an outcome
 	ready    []measure.Measurement
 	returned []uint32
 	waiting  bool // a flush is due
-	sequence uint64
-	unacked  int
+	unacked  int  // batches, where there is no spool
 }
 
 func newWork(a *Agent, l *pb.Lease) (*work, error) {
@@ -100,18 +102,39 @@ func (w *work) withdraw() {
 	w.gone = true
 }
 
+// distrust ends what is not started, as interrupted.
+func (w *work) distrust() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gone, w.doubtful = true, true
+}
+
+// trusted reports whether a target that was begun may be started.
+func (w *work) trusted() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.doubtful
+}
+
 // done takes the outcome of a target; Outcome 0 means that it was never
 // started. It is called from the engine and does nothing that takes time.
 func (w *work) done(m measure.Measurement) {
 	w.agent.settled()
+	near, faulty := w.agent.health.nearPath()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if m.Outcome == 0 && w.doubtful {
+		m.Outcome, m.Started = measure.OutcomeInterrupted, time.Now().Round(0)
+	}
 	if m.Outcome == 0 {
 		w.returned = append(w.returned, w.index(m.Item))
 	} else {
+		w.agent.counted(m)
 		if w.again[w.index(m.Item)] && m.Outcome != measure.OutcomeRefused {
-			m.Conditions = append(slices.Clip(m.Conditions), measure.CondVantageRepeated)
-			slices.Sort(m.Conditions)
+			m = labelled(m, measure.CondVantageRepeated)
+		}
+		if faulty {
+			m = labelled(m, near)
 		}
 		w.ready = append(w.ready, m)
 	}
@@ -136,24 +159,23 @@ func (w *work) flush() {
 		w.mu.Unlock()
 		return
 	}
-	ready, returned, sequence := w.cut()
+	ready, returned := w.cut()
 	w.mu.Unlock()
-	w.send(ready, returned, sequence)
+	w.send(ready, returned)
 }
 
 // cut takes what is ready, with the lock held.
-func (w *work) cut() (ready []measure.Measurement, returned []uint32, sequence uint64) {
-	ready, returned, sequence = w.ready, w.returned, w.sequence
+func (w *work) cut() (ready []measure.Measurement, returned []uint32) {
+	ready, returned = w.ready, w.returned
 	w.ready, w.returned = nil, nil
-	w.sequence++
 	w.unacked++
-	return ready, returned, sequence
+	return ready, returned
 }
 
 // send makes a batch and gives it to the uplink.
-func (w *work) send(ready []measure.Measurement, returned []uint32, sequence uint64) {
+func (w *work) send(ready []measure.Measurement, returned []uint32) {
 	req := &pb.ReportResultsRequest{
-		Probe: w.agent.cfg.Name, Lease: w.ref, Sequence: sequence, Returned: returned,
+		Probe: w.agent.cfg.Name, Lease: w.ref, Returned: returned,
 		Indexes: make([]uint32, len(ready)), Outcomes: make([]pb.Outcome, len(ready)), Verdicts: make([]pb.Verdict, len(ready)),
 	}
 	for i := range ready {
@@ -172,14 +194,15 @@ func (w *work) send(ready []measure.Measurement, returned []uint32, sequence uin
 	w.agent.uplink.put(&batch{work: w, req: req})
 }
 
-// acked notes that a batch is safe, and the end of the lease with the last one.
+// acked notes that a batch is safe, and the end of the lease with the last one,
+// where there is no spool to tell it.
 func (w *work) acked() {
 	w.mu.Lock()
 	w.unacked--
 	finished := w.unacked == 0 && w.open == 0 && len(w.ready)+len(w.returned) == 0
 	w.mu.Unlock()
 	if finished {
-		w.agent.finished(w)
+		w.agent.finished(w.name)
 	}
 }
 
@@ -187,5 +210,16 @@ func (w *work) acked() {
 func (a *Agent) settled() {
 	if n := a.unfinished.Add(-1); n == a.enough.Load()-1 || n == 0 {
 		a.poked()
+	}
+}
+
+// counted counts an outcome, and learns from it how the probe is.
+func (a *Agent) counted(m measure.Measurement) {
+	a.done.Add(1)
+	if m.Outcome == measure.OutcomeRefused {
+		a.refused.Add(1)
+	}
+	if slices.Contains(m.Conditions, measure.CondVantagePaused) {
+		a.health.noticePause()
 	}
 }

@@ -10,7 +10,7 @@
 //	   |<--30 s, stream --+      TTL lapses |  | the probe still holds it
 //	   |   lost, refused                    v  |
 //	   |<-----------grace is over-------- SUSPECT
-//	   +--9 offers, no accept--> POISONED
+//	   +--9 offers, no accept; given up--> POISONED
 //
 // Every offer has a new epoch. Only messages of the newest epoch move the
 // lease; an older one changes no lease, it can at most bring a result that is

@@ -9,10 +9,12 @@ type Event interface{ event() }
 type (
 	// Offer gives a pending chunk to a probe.
 	Offer struct{ Probe, Instance string }
-	// Accept: the probe has accepted the offer, durably.
+	// Accept: the probe has accepted the offer, durably. From Accept, Renew or
+	// Results on the lease holds for TTL, or for Rules.TTL when it is 0.
 	Accept struct {
 		Probe string
 		Epoch uint64
+		TTL   time.Duration
 	}
 	// Refuse: the probe does not take the offer. Busy is no fault of the
 	// chunk and does not count towards MaxOffers.
@@ -29,6 +31,7 @@ type (
 		Probe string
 		Epoch uint64
 		Taken int
+		TTL   time.Duration
 	}
 	// Forgotten: the probe lists what it holds, and this lease is not there.
 	// Instance is the process that says so.
@@ -39,11 +42,14 @@ type (
 		Epoch    uint64
 		Items    []ItemResult
 		Returned []uint32 // index in the chunk
+		TTL      time.Duration
 	}
 	// Expire: time has passed. No TTL lapses before FrozenUntil.
 	Expire struct{ FrozenUntil time.Time }
 	// Cancel: the survey was cancelled.
 	Cancel struct{}
+	// GiveUp: nobody is left who may measure what the chunk still lacks.
+	GiveUp struct{}
 )
 
 // ItemResult is the outcome of one target: Measured, Refused or Interrupted.
@@ -61,6 +67,7 @@ func (Forgotten) event()  {}
 func (Results) event()    {}
 func (Expire) event()     {}
 func (Cancel) event()     {}
+func (GiveUp) event()     {}
 
 // Effect is what the caller has to do after the new state is durable.
 type Effect uint8

@@ -25,17 +25,18 @@ func anyEvent(t *rapid.T, s State, freeze time.Time) Event {
 		v := measure.Verdict(rapid.IntRange(0, MaxVerdict).Draw(t, "verdict"))
 		return ItemResult{index.Draw(t, "index"), Result(o, v)}
 	})
+	ttl := rapid.SampledFrom([]time.Duration{0, rules.TTL / 2, 3 * rules.TTL}).Draw(t, "ttl")
 	switch rapid.IntRange(0, 11).Draw(t, "event") {
 	case 0, 1:
 		return Offer{probe, instance}
 	case 2, 3:
-		return Accept{probe, epoch}
+		return Accept{probe, epoch, ttl}
 	case 4:
 		return Refuse{probe, epoch, rapid.Bool().Draw(t, "busy")}
 	case 5:
 		return StreamLost{probe}
 	case 6:
-		return Renew{probe, epoch, rapid.IntRange(0, len(s.Items)+1).Draw(t, "taken")}
+		return Renew{probe, epoch, rapid.IntRange(0, len(s.Items)+1).Draw(t, "taken"), ttl}
 	case 7:
 		return Forgotten{probe, instance}
 	case 8, 9:
@@ -43,12 +44,16 @@ func anyEvent(t *rapid.T, s State, freeze time.Time) Event {
 			Probe: probe, Epoch: epoch,
 			Items:    rapid.SliceOfN(result, 0, 4).Draw(t, "items"),
 			Returned: rapid.SliceOfN(index, 0, 2).Draw(t, "returned"),
+			TTL:      ttl,
 		}
 	case 10:
 		return Expire{freeze}
 	}
-	if rapid.IntRange(0, 9).Draw(t, "cancel") == 0 {
+	switch rapid.IntRange(0, 19).Draw(t, "end") {
+	case 0, 1:
 		return Cancel{}
+	case 2:
+		return GiveUp{}
 	}
 	return Expire{freeze}
 }
@@ -60,7 +65,7 @@ func TestInvariants(t *testing.T) {
 		n := rapid.IntRange(1, 6).Draw(t, "items")
 		s, now := New(n), start
 		freeze := start.Add(r.TTL)
-		heard := now // when the newest lease was last renewed
+		var w watch
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			now = now.Add(time.Duration(rapid.Int64Range(0, int64(r.TTL)).Draw(t, "wait")))
 			if rapid.IntRange(0, 9).Draw(t, "restart") == 0 {
@@ -72,16 +77,48 @@ func TestInvariants(t *testing.T) {
 			if diff := cmp.Diff(before, s); diff != "" {
 				t.Fatalf("%T%+v wrote to its argument:\n%s", e, e, diff)
 			}
-			check(t, r, now, freeze, heard, s, e, next, effects)
-			if _, _, speaks := sender(e); speaks && next.Phase == Held && !next.Deadline.Equal(s.Deadline) {
-				heard = now
-			}
+			check(t, r, now, freeze, w, s, e, next, effects)
+			w.see(r, now, s, e, next)
 			s = next
 		}
 	})
 }
 
-func check(t *rapid.T, r Rules, now, freeze, heard time.Time, s State, e Event, next State, effects []Effect) {
+// watch knows, beside the machine, how long the newest lease has to last.
+type watch struct {
+	ttl, grace time.Duration
+	heard      time.Time // when it was last renewed
+	suspect    time.Time // when it lapsed
+}
+
+func (w *watch) see(r Rules, now time.Time, s State, e Event, next State) {
+	if next.Phase == Suspect && s.Phase != Suspect {
+		w.suspect = now
+	}
+	epoch, probe, speaks := sender(e)
+	_, refused := e.(Refuse)
+	if !speaks || refused || !s.current(probe, epoch) || next.Phase != Held {
+		return
+	}
+	w.heard, w.ttl, w.grace = now, r.TTL, r.Grace
+	if ttl := ttlOf(e); ttl != 0 {
+		w.ttl, w.grace = ttl, ttl
+	}
+}
+
+func ttlOf(e Event) time.Duration {
+	switch e := e.(type) {
+	case Accept:
+		return e.TTL
+	case Renew:
+		return e.TTL
+	case Results:
+		return e.TTL
+	}
+	return 0
+}
+
+func check(t *rapid.T, r Rules, now, freeze time.Time, w watch, s State, e Event, next State, effects []Effect) {
 	epoch, probe, speaks := sender(e)
 	newest := speaks && s.current(probe, epoch)
 
@@ -135,13 +172,11 @@ func check(t *rapid.T, r Rules, now, freeze, heard time.Time, s State, e Event, 
 	}
 
 	// I6: no lease lapses while expiry is frozen, nor before its TTL.
-	if s.Phase == Held && next.Phase == Suspect && (now.Before(freeze) || now.Before(heard.Add(r.TTL))) {
-		t.Fatalf("lapsed at %v, renewed at %v, frozen until %v", now, heard, freeze)
+	if s.Phase == Held && next.Phase == Suspect && (now.Before(freeze) || now.Before(w.heard.Add(w.ttl))) {
+		t.Fatalf("lapsed at %v, renewed at %v for %v, frozen until %v", now, w.heard, w.ttl, freeze)
 	}
-	if s.Phase == Suspect && next.Phase == Pending && now.Before(freeze) {
-		if _, ok := e.(Expire); ok {
-			t.Fatalf("given up at %v, frozen until %v", now, freeze)
-		}
+	if _, ok := e.(Expire); ok && s.Phase == Suspect && next.Phase != Suspect && (now.Before(freeze) || now.Before(w.suspect.Add(w.grace))) {
+		t.Fatalf("taken away at %v, suspect from %v for %v, frozen until %v", now, w.suspect, w.grace, freeze)
 	}
 
 	// I7: a result stays, and what may have been started is never offered
@@ -168,8 +203,41 @@ func check(t *rapid.T, r Rules, now, freeze, heard time.Time, s State, e Event, 
 			t.Fatalf("%T%+v: item %d got a result from nowhere", e, e, i)
 		}
 	}
+	checkGivenUp(t, s, e, next)
 	if s.Cancelled && slices.Contains(effects, Send) && s.Phase != Pending {
 		t.Fatalf("%T%+v: sent a cancelled chunk", e, e)
+	}
+}
+
+// checkGivenUp: a chunk that is given up has an end for every target, and says
+// of none that was begun that it was not.
+func checkGivenUp(t *rapid.T, s State, e Event, next State) {
+	if _, ok := e.(GiveUp); !ok || s.Phase.Over() {
+		return
+	}
+	lost := 0
+	for i, was := range s.Items {
+		begun := was.Out() && i < s.Taken
+		late, isLate := s.Late[uint32(i)]
+		want := Result(Lost, 0)
+		switch {
+		case was.final():
+			want = was
+		case was.Out() && isLate:
+			want = late.Result
+		case begun:
+			want = Result(Interrupted, 0)
+		case s.Cancelled:
+			want = Result(Cancelled, 0)
+		default:
+			lost++
+		}
+		if next.Items[i] != want {
+			t.Fatalf("given up: item %d was %#x and is %#x, want %#x", i, was, next.Items[i], want)
+		}
+	}
+	if next.Phase == Poisoned != (lost > 0) || !next.Phase.Over() || next.Newest() != "" {
+		t.Fatalf("given up with %d lost: %v, %q", lost, next.Phase, next.Newest())
 	}
 }
 

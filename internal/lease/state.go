@@ -14,7 +14,7 @@ const (
 	Held     Phase = 3 // accepted; the probe measures
 	Suspect  Phase = 4 // the probe was not heard of for a TTL
 	Done     Phase = 5 // every target has its outcome
-	Poisoned Phase = 6 // offered MaxOffers times and never accepted; given up
+	Poisoned Phase = 6 // given up: offered MaxOffers times and never accepted, or GiveUp
 )
 
 var phaseNames = [...]string{"unknown", "pending", "offered", "held", "suspect", "done", "poisoned"}
@@ -42,8 +42,11 @@ type State struct {
 	Probe    string
 	Instance string    // the process that the newest offer went to
 	Deadline time.Time // of the offer, the TTL or the grace; zero without one
-	Offers   int       // in a row that were not accepted
-	Attempt  int       // leases of this chunk that ended before it was done
+	// TTL is that of the newest lease, which is its grace as well; 0 for those of
+	// the rules.
+	TTL     time.Duration
+	Offers  int // in a row that were not accepted
+	Attempt int // leases of this chunk that ended before it was done
 	// Taken: the newest lease's targets before this index may have been
 	// started, as its probe last said.
 	Taken int

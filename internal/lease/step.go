@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -52,6 +53,8 @@ func (r Rules) Step(s State, now time.Time, e Event) (State, []Effect) {
 		return r.expire(s, now, e)
 	case Cancel:
 		return r.cancel(s)
+	case GiveUp:
+		return s.giveUp()
 	}
 	return s, nil
 }
@@ -66,7 +69,7 @@ func (r Rules) offer(s State, now time.Time, e Offer) (State, []Effect) {
 	s.Phase, s.Probe, s.Instance, s.Deadline = Offered, e.Probe, e.Instance, now.Add(r.OfferTimeout)
 	s.Epoch++
 	s.Offers++
-	s.Lapsed, s.Taken = false, 0
+	s.Lapsed, s.Taken, s.TTL = false, 0, 0
 	s.Holders = append(s.Holders, e.Probe)
 	for i, item := range s.Items {
 		if !item.final() {
@@ -80,11 +83,11 @@ func (r Rules) accept(s State, now time.Time, e Accept) (State, []Effect) {
 	if !s.current(e.Probe, e.Epoch) || !(s.Phase.live() || s.Lapsed) {
 		return s, []Effect{Drop}
 	}
-	return r.hold(s, now), s.reminder()
+	return r.hold(s, now, e.TTL), s.reminder()
 }
 
 // hold makes the newest lease held from now on, also one that had lapsed.
-func (r Rules) hold(s State, now time.Time) State {
+func (r Rules) hold(s State, now time.Time, ttl time.Duration) State {
 	if s.Phase == Pending {
 		for i, item := range s.Items {
 			if !item.final() && item&returned == 0 {
@@ -94,7 +97,7 @@ func (r Rules) hold(s State, now time.Time) State {
 		s.Probe = s.holder(s.Epoch)
 		s.Lapsed = false
 	}
-	s.Phase, s.Offers, s.Deadline = Held, 0, now.Add(r.TTL)
+	s.Phase, s.Offers, s.TTL, s.Deadline = Held, 0, ttl, now.Add(cmp.Or(ttl, r.TTL))
 	return s
 }
 
@@ -118,6 +121,11 @@ func (r Rules) withdraw(s State) (State, []Effect) {
 	if s.Offers < r.MaxOffers || s.finished() || s.Cancelled {
 		return s.settle()
 	}
+	return s.lose()
+}
+
+// lose ends a pending chunk without what it lacks.
+func (s State) lose() (State, []Effect) {
 	for i, item := range s.Items {
 		if !item.final() {
 			s.Items[i] = Result(Lost, 0)
@@ -163,7 +171,7 @@ func (r Rules) renew(s State, now time.Time, e Renew) (State, []Effect) {
 	if !s.current(e.Probe, e.Epoch) || !(s.Phase.live() || s.Lapsed) {
 		return s, []Effect{Drop}
 	}
-	s = r.hold(s, now)
+	s = r.hold(s, now, e.TTL)
 	s.Taken = max(s.Taken, e.Taken)
 	return s, s.reminder()
 }
@@ -238,7 +246,7 @@ func (r Rules) expire(s State, now time.Time, e Expire) (State, []Effect) {
 	case Offered:
 		return r.withdraw(s)
 	case Held:
-		s.Phase, s.Deadline = Suspect, now.Add(r.Grace)
+		s.Phase, s.Deadline = Suspect, now.Add(cmp.Or(s.TTL, r.Grace))
 	case Suspect:
 		return r.abandon(s)
 	}
@@ -254,4 +262,25 @@ func (r Rules) cancel(s State) (State, []Effect) {
 		return s.settle()
 	}
 	return s, []Effect{Stop}
+}
+
+// giveUp: what its probe had begun is Interrupted also where it would have been
+// repeated. There is nobody to repeat it.
+func (s State) giveUp() (State, []Effect) {
+	if s.Phase.Over() {
+		return s, nil
+	}
+	if s.Phase.live() {
+		for i := range min(s.Taken, len(s.Items)) {
+			if _, late := s.Late[uint32(i)]; !late && s.Items[i].Out() {
+				s.Items[i] = Result(Interrupted, 0)
+			}
+		}
+		s = s.release()
+		s.Attempt++
+	}
+	if s.Cancelled || s.finished() {
+		return s.settle()
+	}
+	return s.lose()
 }

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -74,7 +75,7 @@ func results(probe string, epoch uint64, items ...ItemResult) Results {
 func TestOneLeaseFromOfferToDone(t *testing.T) {
 	st := tell(t, rules, 2)
 	st.step(Offer{"a", "1"}, Offered, Send)
-	st.step(Accept{"a", 1}, Held)
+	st.step(Accept{"a", 1, 0}, Held)
 	st.step(results("a", 1, ItemResult{1, ok}), Held, Keep)
 	st.step(results("a", 1, ItemResult{0, bad}), Done, Keep, Finish)
 	st.items(bad, ok)
@@ -103,7 +104,7 @@ func TestIfLeaseLostInFlight(t *testing.T) {
 		st.step(Forgotten{"a", "1"}, Pending, Requeue)
 		st.items(0) // the process lives and never had it: not started
 		// It never saw epoch 1 and cannot come back with it.
-		st.step(Renew{"a", 1, 0}, Pending, Drop)
+		st.step(Renew{"a", 1, 0, 0}, Pending, Drop)
 	})
 	t.Run("and marked when the process is another", func(t *testing.T) {
 		st := tell(t, rules, 1)
@@ -127,7 +128,7 @@ func TestIfLeaseLostInFlight(t *testing.T) {
 
 func TestIfLeaseAcceptedLost(t *testing.T) {
 	for name, e := range map[string]Event{
-		"Hello or heartbeat lists it": Renew{"a", 1, 0},
+		"Hello or heartbeat lists it": Renew{"a", 1, 0, 0},
 		"results come":                results("a", 1, ItemResult{0, ok}),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -150,8 +151,8 @@ func TestIfLeaseAcceptedLost(t *testing.T) {
 			st.step(Offer{"a", "1"}, Offered, Send)
 			st.step(StreamLost{"a"}, Pending, Requeue)
 			st.step(Offer{"b", "1"}, Offered, Send)
-			st.step(Renew{"a", 1, 0}, Offered, Drop)
-			st.step(Accept{"a", 1}, Offered, Drop)
+			st.step(Renew{"a", 1, 0, 0}, Offered, Drop)
+			st.step(Accept{"a", 1, 0}, Offered, Drop)
 			if st.s.Probe != "b" {
 				t.Errorf("probe %q holds it, want b", st.s.Probe)
 			}
@@ -163,8 +164,8 @@ func TestIfProbeKilledBetweenStartedAndResult(t *testing.T) {
 	t.Run("interrupted, no silent retry", func(t *testing.T) {
 		st := tell(t, rules, 3)
 		st.step(Offer{"a", "1"}, Offered, Send)
-		st.step(Accept{"a", 1}, Held)
-		st.step(Renew{"a", 1, 2}, Held)
+		st.step(Accept{"a", 1, 0}, Held)
+		st.step(Renew{"a", 1, 2, 0}, Held)
 		st.step(results("a", 1, ItemResult{0, ok}), Held, Keep)
 		st.step(Forgotten{"a", "2"}, Pending, Requeue)
 		// The third may have been started after the heartbeat.
@@ -178,8 +179,8 @@ func TestIfProbeKilledBetweenStartedAndResult(t *testing.T) {
 	t.Run("measured again and marked, if the survey asks for it", func(t *testing.T) {
 		st := tell(t, repeat, 2)
 		st.step(Offer{"a", "1"}, Offered, Send)
-		st.step(Accept{"a", 1}, Held)
-		st.step(Renew{"a", 1, 2}, Held)
+		st.step(Accept{"a", 1, 0}, Held)
+		st.step(Renew{"a", 1, 2, 0}, Held)
 		st.step(Forgotten{"a", "2"}, Pending, Requeue)
 		st.items(again, again)
 	})
@@ -198,14 +199,14 @@ func TestIfProbeKilledBetweenStartedAndResult(t *testing.T) {
 func TestIfProbeVanishes(t *testing.T) {
 	st := tell(t, rules, 3)
 	st.step(Offer{"a", "1"}, Offered, Send)
-	st.step(Accept{"a", 1}, Held)
-	st.step(Renew{"a", 1, 1}, Held)
+	st.step(Accept{"a", 1, 0}, Held)
+	st.step(Renew{"a", 1, 1, 0}, Held)
 	st.wait(rules.TTL-1).step(Expire{}, Held)
 	st.wait(1).step(Expire{}, Suspect)
 	st.wait(rules.Grace-1).step(Expire{}, Suspect)
 
 	back := *st
-	back.step(Renew{"a", 1, 1}, Held) // it returns still holding it
+	back.step(Renew{"a", 1, 1, 0}, Held) // it returns still holding it
 
 	st.wait(1).step(Expire{}, Pending, Requeue)
 	st.items(Result(Interrupted, 0), again, again)
@@ -213,7 +214,7 @@ func TestIfProbeVanishes(t *testing.T) {
 	// A late result fills a gap, and one given up too early, and never
 	// replaces a newer one.
 	st.step(Offer{"b", "1"}, Offered, Send)
-	st.step(Accept{"b", 2}, Held)
+	st.step(Accept{"b", 2, 0}, Held)
 	st.step(results("a", 1, ItemResult{0, bad}, ItemResult{1, bad}, ItemResult{2, bad}), Held, KeepLate)
 	st.items(bad, again|out, again|out)
 	st.step(results("b", 2, ItemResult{1, ok}), Held, Keep)
@@ -230,8 +231,8 @@ func TestIfProbeVanishes(t *testing.T) {
 func TestIfProbeOfflineForDays(t *testing.T) {
 	st := tell(t, rules, 1)
 	st.step(Offer{"a", "1"}, Offered, Send)
-	st.step(Accept{"a", 1}, Held)
-	st.step(Renew{"a", 1, 1}, Held)
+	st.step(Accept{"a", 1, 0}, Held)
+	st.step(Renew{"a", 1, 1, 0}, Held)
 	st.wait(rules.TTL).step(Expire{}, Suspect)
 	st.wait(rules.Grace).step(Expire{}, Done, Finish)
 	st.wait(60*24*time.Hour).step(results("a", 1, ItemResult{0, ok}), Done, KeepAside)
@@ -261,7 +262,7 @@ func TestIfEveryProbeVanishesAtOnce(t *testing.T) {
 
 	st := tell(t, rules, 1)
 	st.step(Offer{"a", "1"}, Offered, Send)
-	st.step(Accept{"a", 1}, Held)
+	st.step(Accept{"a", 1, 0}, Held)
 	frozen := Expire{FrozenUntil: start.Add(10 * rules.TTL)}
 	st.wait(9*rules.TTL).step(frozen, Held)
 	st.wait(rules.TTL-1).step(frozen, Held)
@@ -278,7 +279,7 @@ func TestNineOffersWithoutAcceptPoison(t *testing.T) {
 	st.wait(rules.OfferTimeout).step(Expire{}, Poisoned, Finish)
 	st.items(Result(Lost, 0))
 	st.step(Offer{"a", "1"}, Poisoned)
-	st.step(Renew{"a", 9, 0}, Poisoned, Drop)
+	st.step(Renew{"a", 9, 0, 0}, Poisoned, Drop)
 	st.step(results("a", 9, ItemResult{0, ok}), Poisoned, KeepAside)
 }
 
@@ -300,8 +301,8 @@ func TestABusyProbeDoesNotPoison(t *testing.T) {
 func TestReturnedItemsWaitForTheNextLease(t *testing.T) {
 	st := tell(t, rules, 3)
 	st.step(Offer{"a", "1"}, Offered, Send)
-	st.step(Accept{"a", 1}, Held)
-	st.step(Renew{"a", 1, 3}, Held)
+	st.step(Accept{"a", 1, 0}, Held)
+	st.step(Renew{"a", 1, 3, 0}, Held)
 	st.step(Results{Probe: "a", Epoch: 1, Items: []ItemResult{{0, ok}}, Returned: []uint32{1}}, Held, Keep)
 	// Still held: what is returned waits until the lease is over.
 	st.step(Offer{"b", "1"}, Held)
@@ -309,7 +310,7 @@ func TestReturnedItemsWaitForTheNextLease(t *testing.T) {
 	// Not started, so not marked.
 	st.items(ok, returned, returned)
 	// A heartbeat that the return overtook does not bring the lease back.
-	st.step(Renew{"a", 1, 3}, Pending, Drop)
+	st.step(Renew{"a", 1, 3, 0}, Pending, Drop)
 	st.step(Offer{"b", "1"}, Offered, Send)
 	st.items(ok, out, out)
 }
@@ -323,8 +324,8 @@ func TestCancel(t *testing.T) {
 	st.step(Offer{"a", "1"}, Offered, Send)
 	st.step(Cancel{}, Offered, Stop)
 	st.step(Cancel{}, Offered)
-	st.step(Accept{"a", 1}, Held, Stop) // it had not seen it
-	st.step(Renew{"a", 1, 0}, Held, Stop)
+	st.step(Accept{"a", 1, 0}, Held, Stop) // it had not seen it
+	st.step(Renew{"a", 1, 0, 0}, Held, Stop)
 	st.step(Results{Probe: "a", Epoch: 1, Items: []ItemResult{{0, ok}, {1, cut}}, Returned: []uint32{2}}, Done, Keep, Finish)
 	st.items(ok, Result(Cancelled, 0), Result(Cancelled, 0))
 }
@@ -386,14 +387,14 @@ func TestWhatALeaseLeavesBehind(t *testing.T) {
 	t.Run("what was begun", func(t *testing.T) {
 		st := tell(t, rules, 3)
 		st.step(Offer{"a", "1"}, Offered, Send)
-		st.step(Renew{"a", 1, 2}, Held)
+		st.step(Renew{"a", 1, 2, 0}, Held)
 		st.step(Results{Probe: "a", Epoch: 1, Returned: []uint32{1}}, Held, Keep)
 		st.step(Forgotten{"a", "2"}, Pending, Requeue)
 		if got, want := st.s.Late[0], (Late{1, Result(Interrupted, 0)}); got != want {
 			t.Errorf("the first target is remembered as %v, want %v", got, want)
 		}
 		st.step(Offer{"b", "1"}, Offered, Send)
-		st.step(Accept{"b", 2}, Held)
+		st.step(Accept{"b", 2, 0}, Held)
 		st.step(Forgotten{"b", "2"}, Pending, Requeue) // it had begun nothing
 		st.items(Result(Interrupted, 0), again, again)
 	})
@@ -405,7 +406,7 @@ func TestWhatALeaseLeavesBehind(t *testing.T) {
 				st.step(StreamLost{"a"}, Pending, Requeue)
 			}
 			st.step(Offer{"a", "1"}, Offered, Send)
-			st.step(Accept{"a", st.s.Epoch}, Held)
+			st.step(Accept{"a", st.s.Epoch, 0}, Held)
 			st.step(Forgotten{"a", "2"}, Pending, Requeue)
 		}
 	})
@@ -431,7 +432,7 @@ func TestReturnedBeforeTheLeaseLapsed(t *testing.T) {
 	st.wait(rules.Grace).step(Expire{}, Pending, Requeue)
 	st.items(again, returned, again)
 	back := *st
-	back.step(Renew{"a", 1, 0}, Held)
+	back.step(Renew{"a", 1, 0, 0}, Held)
 	back.items(again|out, returned, again|out)
 	back.step(results("a", 1, ItemResult{0, ok}, ItemResult{2, ok}), Pending, Keep, Requeue)
 	st.step(Offer{"b", "1"}, Offered, Send)
@@ -446,7 +447,7 @@ func TestLateResultWaits(t *testing.T) {
 		st.step(Offer{"a", "1"}, Offered, Send)
 		st.step(StreamLost{"a"}, Pending, Requeue)
 		st.step(Offer{"b", "1"}, Offered, Send)
-		st.step(Accept{"b", 2}, Held)
+		st.step(Accept{"b", 2, 0}, Held)
 		return st.step(results("a", 1, ItemResult{0, bad}), Held, KeepLate)
 	}
 	st := late(rules)
@@ -473,7 +474,7 @@ func TestResultsOfThreeLeases(t *testing.T) {
 				st.step(StreamLost{probe}, Pending, Requeue)
 			}
 		}
-		return st.step(Accept{"c", 3}, Held)
+		return st.step(Accept{"c", 3, 0}, Held)
 	}
 	a := results("a", 1, ItemResult{0, ok})
 	b := results("b", 2, ItemResult{0, bad})
@@ -488,7 +489,7 @@ func TestResultsOfThreeLeases(t *testing.T) {
 	// again anyway.
 	st = tell(t, repeat, 1)
 	st.step(Offer{"a", "1"}, Offered, Send)
-	st.step(Accept{"a", 1}, Held)
+	st.step(Accept{"a", 1, 0}, Held)
 	st.step(Forgotten{"a", "2"}, Pending, Requeue)
 	st.step(results("a", 1, ItemResult{0, cut}), Pending, KeepLate)
 	st.items(again)
@@ -527,4 +528,88 @@ func TestSplitKeepsWhatWas(t *testing.T) {
 	if !divided || rest.Attempt != 1 || !rest.Cancelled {
 		t.Errorf("the rest is %+v", rest)
 	}
+}
+
+// TestTTL: who renews a lease says for how long, and the grace is as long.
+func TestTTL(t *testing.T) {
+	const long = 10 * time.Minute
+	for name, e := range map[string]Event{
+		"accept":  Accept{"a", 1, long},
+		"renew":   Renew{"a", 1, 0, long},
+		"results": Results{Probe: "a", Epoch: 1, TTL: long},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := tell(t, rules, 1)
+			st.step(Offer{"a", "1"}, Offered, Send)
+			_, effects := rules.Step(st.s, st.now, e)
+			st.step(e, Held, effects...)
+			st.wait(long-1).step(Expire{}, Held)
+			st.wait(1).step(Expire{}, Suspect)
+			st.wait(long-1).step(Expire{}, Suspect)
+			st.wait(1).step(Expire{}, Pending, Requeue)
+		})
+	}
+	t.Run("the newest word counts", func(t *testing.T) {
+		st := tell(t, rules, 1)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Accept{"a", 1, long}, Held)
+		st.step(Renew{"a", 1, 0, 0}, Held)
+		st.wait(rules.TTL).step(Expire{}, Suspect)
+		st.wait(rules.Grace).step(Expire{}, Pending, Requeue)
+	})
+}
+
+func TestGiveUp(t *testing.T) {
+	lost := Result(Lost, 0)
+	t.Run("pending", func(t *testing.T) {
+		st := tell(t, rules, 2)
+		st.step(GiveUp{}, Poisoned, Finish)
+		st.items(lost, lost)
+		st.step(GiveUp{}, Poisoned)
+		st.step(Cancel{}, Poisoned)
+	})
+	for _, r := range []Rules{rules, repeat} {
+		t.Run(fmt.Sprint("held, repeat ", r.Repeat), func(t *testing.T) {
+			st := tell(t, r, 4)
+			st.step(Offer{"a", "1"}, Offered, Send)
+			st.step(Accept{"a", 1, 0}, Held)
+			st.step(results("a", 1, ItemResult{0, ok}), Held, Keep)
+			st.step(Renew{"a", 1, 2, 0}, Held)
+			st.step(GiveUp{}, Poisoned, Finish)
+			st.items(ok, cut, lost, lost)
+			if st.s.Newest() != "" || !st.s.Deadline.IsZero() {
+				t.Errorf("still held: %+v", st.s)
+			}
+			// What it has measured all the same comes, as for any chunk that is over.
+			st.step(results("a", 1, ItemResult{0, ok}), Poisoned)
+			st.step(results("a", 1, ItemResult{2, ok}), Poisoned, KeepAside)
+			st.step(Renew{"a", 1, 3, 0}, Poisoned, Drop)
+		})
+	}
+	t.Run("a late result waited for the lease to end", func(t *testing.T) {
+		st := tell(t, rules, 1)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Forgotten{"a", "2"}, Pending, Requeue)
+		st.step(Offer{"b", "1"}, Offered, Send)
+		st.step(results("a", 1, ItemResult{0, ok}), Offered, KeepLate)
+		st.step(GiveUp{}, Done, Finish)
+		st.items(ok)
+	})
+	t.Run("nothing is left", func(t *testing.T) {
+		st := tell(t, rules, 2)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Accept{"a", 1, 0}, Held)
+		st.step(Renew{"a", 1, 2, 0}, Held)
+		st.step(GiveUp{}, Done, Finish)
+		st.items(cut, cut)
+	})
+	t.Run("cancelled", func(t *testing.T) {
+		st := tell(t, rules, 2)
+		st.step(Offer{"a", "1"}, Offered, Send)
+		st.step(Accept{"a", 1, 0}, Held)
+		st.step(Renew{"a", 1, 1, 0}, Held)
+		st.step(Cancel{}, Held, Stop)
+		st.step(GiveUp{}, Done, Finish)
+		st.items(cut, Result(Cancelled, 0))
+	})
 }

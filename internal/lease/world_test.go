@@ -51,7 +51,7 @@ func (w *world) step(e Event) {
 					p.items = append(p.items, uint32(i))
 				}
 			}
-			w.say(Accept{next.Probe, next.Epoch})
+			w.say(Accept{next.Probe, next.Epoch, 0})
 		case Drop:
 			epoch, probe, _ := sender(e)
 			if p := w.probes[probe]; p.epoch == epoch {
@@ -95,7 +95,7 @@ func (w *world) hello(name string) {
 	p := w.probes[name]
 	w.step(StreamLost{name})
 	if p.epoch != 0 {
-		w.step(Renew{name, p.epoch, w.taken(p)})
+		w.step(Renew{name, p.epoch, w.taken(p), 0})
 	}
 	if w.s.holder(w.s.Epoch) == name && (p.epoch == 0 || p.epoch != w.s.Epoch) {
 		w.step(Forgotten{name, fmt.Sprint(p.life)})

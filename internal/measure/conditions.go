@@ -93,6 +93,15 @@ const (
 	CondVantageLate     Condition = "tfo.vantage.late"     // the result came when its lease was over
 )
 
+// Conditions of every result of a probe whose self-test found a fault between
+// itself and its controller's own listener: what they say of a target may be the
+// doing of that.
+const (
+	CondNearPathStripsOption  Condition = "tfo.vantage.near_path.strips_option"
+	CondNearPathDropsSynData  Condition = "tfo.vantage.near_path.drops_syn_data"
+	CondNearPathTerminatesTCP Condition = "tfo.vantage.near_path.terminates_tcp"
+)
+
 // CondRefused is the condition of a target that the probe's policy refused,
-// "tfo.vantage.refused_<reason>"; nothing was sent to it.
+// "tfo.vantage.refused_<reason>"; with OutcomeRefused nothing was sent to it.
 func CondRefused(reason string) Condition { return Condition("tfo.vantage.refused_" + reason) }

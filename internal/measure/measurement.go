@@ -26,7 +26,8 @@ const (
 	OutcomeMeasured Outcome = 1
 	// OutcomeRefused: the probe's policy forbade it; nothing was sent.
 	OutcomeRefused Outcome = 2
-	// OutcomeInterrupted: it was started and never finished.
+	// OutcomeInterrupted: it was started and never finished. Where that was the
+	// policy's doing, a condition says so.
 	OutcomeInterrupted Outcome = 3
 )
 

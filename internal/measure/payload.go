@@ -86,6 +86,16 @@ const UserAgent = "tfofleet/1 (TCP Fast Open measurement)"
 
 // PayloadFor makes the payload for a target.
 func PayloadFor(kind PayloadKind, given []byte, t Target) Payload {
+	return payloadFor(kind, given, t, nil)
+}
+
+// TaggedPayload is PayloadFor with the tag of an attempt in it, for a listener
+// of our own. Bytes the operator gave have no room for one.
+func TaggedPayload(kind PayloadKind, given []byte, t Target, tag Tag) Payload {
+	return payloadFor(kind, given, t, &tag)
+}
+
+func payloadFor(kind PayloadKind, given []byte, t Target, tag *Tag) Payload {
 	if kind == PayloadAuto {
 		switch t.Port {
 		case 443, 853, 8443:
@@ -98,21 +108,25 @@ func PayloadFor(kind PayloadKind, given []byte, t Target) Payload {
 	}
 	switch kind {
 	case PayloadHTTP:
-		return httpPayload(t)
+		return httpPayload(t, tag.path())
 	case PayloadTLS:
-		hello := clientHello(t.Hostname)
+		hello := tag.stamp(clientHello(t.Hostname))
 		return Payload{hello, tlsComplete, func(n int) []byte { return padHello(hello, n) }}
 	case PayloadDNS:
 		// Several queries on one connection are several times the same query
 		// (RFC 7766, section 6.2.1).
-		return Payload{dnsQuery, dnsComplete, func(n int) []byte { return bytes.Repeat(dnsQuery, (n+len(dnsQuery)-1)/len(dnsQuery)) }}
+		query := rootQuery
+		if tag != nil {
+			query = dnsQuery(tag.name())
+		}
+		return Payload{query, dnsComplete, func(n int) []byte { return bytes.Repeat(query, (n+len(query)-1)/len(query)) }}
 	case PayloadBytes:
 		return Payload{Bytes: given}
 	}
 	return Payload{}
 }
 
-func httpPayload(t Target) Payload {
+func httpPayload(t Target, path string) Payload {
 	host := t.Hostname
 	if host == "" {
 		host = t.Addr.String()
@@ -124,7 +138,7 @@ func httpPayload(t Target) Payload {
 		host = fmt.Sprintf("%s:%d", host, t.Port)
 	}
 	head := func(pad int) []byte {
-		b := fmt.Appendf(nil, "HEAD / HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\n", host, UserAgent)
+		b := fmt.Appendf(nil, "HEAD %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\n", path, host, UserAgent)
 		if pad > 0 {
 			b = fmt.Appendf(b, "X-Padding: %s\r\n", strings.Repeat("-", pad))
 		}
@@ -175,18 +189,21 @@ func dnsComplete(b []byte) bool {
 	return len(b) >= 2 && len(b) >= 2+int(binary.BigEndian.Uint16(b))
 }
 
-var dnsQuery = func() []byte {
+var rootQuery = dnsQuery(".")
+
+// dnsQuery asks for the name servers of a name that is one.
+func dnsQuery(name string) []byte {
 	b := dnsmessage.NewBuilder(make([]byte, 2, 64), dnsmessage.Header{ID: 0x7413})
 	err := errors.Join(b.StartQuestions(), b.Question(dnsmessage.Question{
-		Name: dnsmessage.MustNewName("."), Type: dnsmessage.TypeNS, Class: dnsmessage.ClassINET,
+		Name: dnsmessage.MustNewName(name), Type: dnsmessage.TypeNS, Class: dnsmessage.ClassINET,
 	}))
 	msg, err2 := b.Finish()
 	if err := errors.Join(err, err2); err != nil {
-		panic(err) // a constant message
+		panic(err) // a message of ours
 	}
 	binary.BigEndian.PutUint16(msg, uint16(len(msg)-2))
 	return msg
-}()
+}
 
 // anonymousHello is shared by all targets without a host name: making one costs
 // a key pair.

@@ -13,9 +13,19 @@ type Settings struct {
 	Payload PayloadKind
 	Bytes   []byte        // the payload itself for PayloadBytes, at most MaxPayload bytes
 	Timeout time.Duration // for each handshake, and again for each response
+	// Nonce, if set, names the measurement of a target in every payload, so that
+	// a listener of our own can tell whose attempt arrived (see Match). It is
+	// called once per measurement, from an engine goroutine.
+	Nonce func(Target) Nonce
 	// Watch, if set, is told the attempts of a measurement each time one more
 	// is made. It is called from an engine goroutine and holds up everything.
 	Watch func(attempts []tfo.Evidence)
+	// Permit, if set, is asked right before every SYN whether it may leave, and
+	// why not. What was refused before its first SYN is OutcomeRefused, what was
+	// refused later is OutcomeInterrupted with the attempts it had; both carry
+	// the condition. It is called from engine goroutines, for every SYN of all
+	// measurements: it must be quick and must not block.
+	Permit func(Target) (Condition, bool)
 }
 
 // Runner makes measurements: it leads each target through its plan on the
@@ -46,6 +56,10 @@ func (r *Runner) Submit(t Target, done func(Measurement)) {
 // Capture tells how the engine's look at the wire does.
 func (r *Runner) Capture() tfo.CaptureStats { return r.engine.Capture() }
 
+// SetRate changes the rate of new connections per second; 0 = no limit. It holds
+// for every SYN from now on.
+func (r *Runner) SetRate(rate float64) { r.engine.SetRate(rate) }
+
 // Stop interrupts what is running and returns when the last done has returned.
 func (r *Runner) Stop() { r.engine.Stop() }
 
@@ -54,8 +68,10 @@ type ladder struct {
 	runner  *Runner
 	done    func(Measurement)
 	payload Payload
+	nonce   Nonce
 	m       Measurement
 	begun   time.Time
+	refusal Condition // why the next SYN may not leave
 }
 
 // Remote implements tfo.Sequence.
@@ -66,6 +82,9 @@ func (l *ladder) Next(last *tfo.Evidence) (tfo.Attempt, bool) {
 	if last == nil {
 		l.begun = time.Now()
 		l.payload = PayloadFor(l.runner.settings.Payload, l.runner.settings.Bytes, l.m.Target)
+		if l.runner.settings.Nonce != nil {
+			l.nonce = l.runner.settings.Nonce(l.m.Target)
+		}
 		l.m.Attempts = make([]tfo.Evidence, 0, 5)
 	} else {
 		l.m.Attempts = append(l.m.Attempts, *last)
@@ -78,6 +97,9 @@ func (l *ladder) Next(last *tfo.Evidence) (tfo.Attempt, bool) {
 		return tfo.Attempt{}, false
 	}
 	payload := l.payload
+	if l.nonce != (Nonce{}) {
+		payload = TaggedPayload(l.runner.settings.Payload, l.runner.settings.Bytes, l.m.Target, Tag{l.nonce, len(l.m.Attempts)})
+	}
 	if step.Size > 0 {
 		payload = payload.Padded(step.Size)
 	}
@@ -87,9 +109,26 @@ func (l *ladder) Next(last *tfo.Evidence) (tfo.Attempt, bool) {
 	}, true
 }
 
+// Permit implements tfo.Gate.
+func (l *ladder) Permit() bool {
+	if l.runner.settings.Permit == nil {
+		return true
+	}
+	why, ok := l.runner.settings.Permit(l.m.Target)
+	if !ok {
+		l.refusal = why
+	}
+	return ok
+}
+
 // Over implements tfo.Sequence.
 func (l *ladder) Over(cut bool) {
 	switch {
+	case l.refusal != "":
+		l.m.Outcome, l.m.Conditions = OutcomeInterrupted, []Condition{l.refusal}
+		if len(l.m.Attempts) == 0 {
+			l.m.Outcome, l.m.Verdict = OutcomeRefused, Inconclusive
+		}
 	case !cut:
 		l.m.Outcome = OutcomeMeasured
 		l.m.Verdict, l.m.Conditions = Classify(l.runner.settings.Plan, l.m.Attempts)

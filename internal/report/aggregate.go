@@ -5,6 +5,7 @@ import (
 
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/measure"
+	"tfofleet/internal/report/stat"
 )
 
 // Aggregate reads the measurements of the dataset in dir and sums them up. The
@@ -32,7 +33,7 @@ type aggregate struct {
 	byProbe  tallies[string]
 	byPort   tallies[uint16]
 	byFamily tallies[int]
-	saved    distribution // of supported targets, µs
+	saved    stat.Distribution // of supported targets, µs
 	// conditions of all measured, and of those that are inconclusive
 	conditions, inconclusive conditions
 }
@@ -58,7 +59,7 @@ func (a *aggregate) add(r *dataset.Row) {
 		a.inconclusive.add(r)
 	case measure.Supported:
 		if r.SavedUS != nil {
-			a.saved.add(*r.SavedUS)
+			a.saved.Add(*r.SavedUS)
 		}
 	}
 }
@@ -72,8 +73,8 @@ func (a *aggregate) summary(survey *dataset.Survey) *Summary {
 		ByFamily:   a.byFamily.groups(familyKey),
 		Conditions: a.conditions.top(a.all.measured()),
 	}
-	if d := &a.saved; d.n > 0 {
-		s.Saved = &Saved{N: d.n, MedianUS: d.quantile(0.5), P10US: d.quantile(0.1), P90US: d.quantile(0.9), Exact: d.exact()}
+	if d := &a.saved; d.N() > 0 {
+		s.Saved = &Saved{N: d.N(), MedianUS: d.Quantile(0.5), P10US: d.Quantile(0.1), P90US: d.Quantile(0.9), Exact: d.Exact()}
 	}
 	s.Attention = attention(s, a.inconclusive)
 	return s

@@ -2,13 +2,13 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
 
 	"tfofleet/internal/lease"
-	pb "tfofleet/proto/tfofleet/v1"
 )
 
 var _ Store = (*SQLite)(nil)
@@ -34,7 +34,19 @@ func (s *SQLite) List(ctx context.Context, id string) (List, error) {
 
 // CreateSurvey implements Store.
 func (s *SQLite) CreateSurvey(ctx context.Context, v Survey) (Survey, error) {
+	v, err := v.complete()
+	if err != nil {
+		return v, err
+	}
 	spec, err := proto.Marshal(v.Spec)
+	if err != nil {
+		return Survey{}, err
+	}
+	probes, err := json.Marshal(v.Probes)
+	if err != nil {
+		return Survey{}, err
+	}
+	pins, err := json.Marshal(v.pins())
 	if err != nil {
 		return Survey{}, err
 	}
@@ -42,13 +54,13 @@ func (s *SQLite) CreateSurvey(ctx context.Context, v Survey) (Survey, error) {
 		if found := t.surveys(`request = ?`, v.Request); len(found) > 0 {
 			return found[0], nil
 		}
-		t.exec(`INSERT INTO survey (id, request, name, list, spec, phase, created) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			v.ID, v.Request, v.Name, v.List.ID, spec, Creating, v.Created.UnixNano())
-		t.exec(`INSERT INTO chunk (survey, chunk, source, size, phase)
+		t.exec(`INSERT INTO survey (id, request, name, list, spec, mode, copies, probes, phase, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			v.ID, v.Request, v.Name, v.List.ID, spec, v.Mode, v.Copies, string(probes), Creating, v.Created.UnixNano())
+		t.exec(`INSERT INTO chunk (survey, chunk, source, copy, pin, size, phase)
 			WITH RECURSIVE c(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM c WHERE i + 1 < ?1)
-			SELECT ?2, i, i, min(?3, ?4 - i * ?3), ?5 FROM c WHERE i < ?1`,
-			v.List.Chunks(), v.ID, v.List.ChunkSize, int64(v.List.Targets), lease.Pending)
-		t.delta(v.ID)[0] += int64(v.List.Targets)
+			SELECT ?2, copy.key * ?1 + i, i, copy.key, copy.value, min(?3, ?4 - i * ?3), ?5 FROM json_each(?6) AS copy CROSS JOIN c WHERE i < ?1`,
+			v.List.Chunks(), v.ID, v.List.ChunkSize, int64(v.List.Targets), lease.Pending, string(pins))
+		t.delta(v.ID)[0] += int64(v.List.Targets) * int64(v.Copies)
 		t.flush()
 		return t.survey(`id = ?`, v.ID)
 	})
@@ -89,6 +101,16 @@ func (s *SQLite) CancelSurvey(ctx context.Context, id string) error {
 	})
 }
 
+// PauseSurvey implements Store.
+func (s *SQLite) PauseSurvey(ctx context.Context, id string, paused bool) error {
+	return s.call(ctx, func(t *tx) error {
+		if t.exec(`UPDATE survey SET paused = ? WHERE id = ?`, paused, id) == 0 {
+			return fmt.Errorf("survey %s: %w", id, ErrNotFound)
+		}
+		return nil
+	})
+}
+
 // Tally implements Store.
 func (s *SQLite) Tally(ctx context.Context, id string) (lease.Tally, error) {
 	return ask(ctx, s, func(t *tx) (tally lease.Tally, err error) {
@@ -100,55 +122,6 @@ func (s *SQLite) Tally(ctx context.Context, id string) (lease.Tally, error) {
 			tally[item] = n
 		})
 		return tally, nil
-	})
-}
-
-// PutProbe implements Store.
-func (s *SQLite) PutProbe(ctx context.Context, p Probe) error {
-	host, err := proto.Marshal(p.Host)
-	if err != nil {
-		return err
-	}
-	return s.call(ctx, func(t *tx) error {
-		t.exec(`INSERT INTO probe (name, version, host) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET version = excluded.version, host = excluded.host`,
-			p.Name, p.Version, notNil(host))
-		return nil
-	})
-}
-
-// Probes implements Store.
-func (s *SQLite) Probes(ctx context.Context, survey string) ([]Probe, error) {
-	return ask(ctx, s, func(t *tx) (ps []Probe, err error) {
-		t.each(`SELECT name, version, host FROM probe JOIN survey_probe ON probe = name WHERE survey = ? ORDER BY name`, []any{survey}, func(scan func(...any)) {
-			p := Probe{Host: new(pb.Host)}
-			var host []byte
-			scan(&p.Name, &p.Version, &host)
-			if err := proto.Unmarshal(host, p.Host); err != nil && t.err == nil {
-				t.err = err
-			}
-			ps = append(ps, p)
-		})
-		return ps, nil
-	})
-}
-
-// Claim implements Store.
-func (s *SQLite) Claim(ctx context.Context, probe, instance string) (Chunk, error) {
-	return ask(ctx, s, func(t *tx) (Chunk, error) {
-		t.flush()
-		var k Key
-		// One look at the index for every survey that runs: a join would sort all
-		// chunks that are pending, for each claim.
-		if !t.get(`SELECT id, (SELECT min(chunk) FROM chunk WHERE survey = survey.id AND chunk.phase = 1) AS next FROM survey
-			WHERE phase = 2 AND cancel = 0 AND next IS NOT NULL ORDER BY created, id LIMIT 1`, nil, &k.Survey, &k.Chunk) {
-			return Chunk{}, ErrNotFound
-		}
-		r, _, err := t.apply(k, lease.Offer{Probe: probe, Instance: instance}, nil)
-		if err != nil {
-			return Chunk{}, err
-		}
-		t.exec(`INSERT INTO survey_probe (survey, probe) VALUES (?, ?) ON CONFLICT DO NOTHING`, k.Survey, probe)
-		return r.Chunk, nil
 	})
 }
 
@@ -173,18 +146,28 @@ func (t *tx) apply(k Key, e lease.Event, b *Batch) (*row, []lease.Effect, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	rules, err := t.rules(k.Survey)
+	terms, err := t.terms(k.Survey)
 	if err != nil {
 		return nil, nil, err
 	}
 	if b != nil {
 		var one int
-		if t.get(`SELECT 1 FROM batch WHERE chunk = ? AND epoch = ? AND sequence = ?`, []any{r.id, int64(b.Epoch), int64(b.Sequence)}, &one) {
+		if t.get(`SELECT 1 FROM batch WHERE chunk = ? AND epoch = ? AND spool = ? AND sequence = ?`, []any{r.id, int64(b.Epoch), b.Spool, int64(b.Sequence)}, &one) {
 			return r, nil, nil
 		}
 	}
+	if x, ok := e.(lease.Expire); ok {
+		if frozen := t.frozen(); frozen.After(x.FrozenUntil) {
+			e = lease.Expire{FrozenUntil: frozen}
+		}
+	}
+	rules := t.s.opts.Rules
+	rules.Repeat = terms.repeat
 	next, effects := rules.Step(r.State, t.now, e)
 	t.set(r, next)
+	if b != nil && !slices.Contains(effects, lease.Reject) {
+		t.through(b.Spool, b.Sequence)
+	}
 	for _, f := range effects {
 		switch f {
 		case lease.Keep:
@@ -205,8 +188,8 @@ func (t *tx) keep(r *row, b *Batch, late int) {
 	if b == nil {
 		return
 	}
-	t.exec(`INSERT INTO batch (chunk, epoch, sequence, probe, late, body) VALUES (?, ?, ?, ?, ?, ?)`,
-		r.id, int64(b.Epoch), int64(b.Sequence), b.Probe, late, notNil(b.Body))
+	t.exec(`INSERT INTO batch (chunk, epoch, spool, sequence, probe, late, body) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		r.id, int64(b.Epoch), b.Spool, int64(b.Sequence), b.Probe, late, notNil(b.Body))
 }
 
 // Due implements Store.
@@ -235,7 +218,7 @@ func (s *SQLite) Open(ctx context.Context, survey string) ([]Key, error) {
 
 // Unwritten implements Store.
 func (s *SQLite) Unwritten(ctx context.Context) ([]Key, error) {
-	return ask(ctx, s, func(t *tx) ([]Key, error) { return t.keys(`written = 0 AND phase >= ?`, lease.Done), nil })
+	return ask(ctx, s, func(t *tx) ([]Key, error) { return t.keys(`written = 0 AND phase >= 5`), nil })
 }
 
 // Batches implements Store.
@@ -250,9 +233,9 @@ func (s *SQLite) Batches(ctx context.Context, k Key) (Chunk, []Batch, error) {
 			return kept{}, err
 		}
 		var bs []Batch
-		t.each(`SELECT epoch, sequence, probe, late, body FROM batch WHERE chunk = ? AND late < 2 ORDER BY id`, []any{r.id}, func(scan func(...any)) {
+		t.each(`SELECT epoch, spool, sequence, probe, late, body FROM batch WHERE chunk = ? AND late < 2 ORDER BY id`, []any{r.id}, func(scan func(...any)) {
 			var b Batch
-			scan(&b.Epoch, &b.Sequence, &b.Probe, &b.Late, &b.Body)
+			scan(&b.Epoch, &b.Spool, &b.Sequence, &b.Probe, &b.Late, &b.Body)
 			bs = append(bs, b)
 		})
 		return kept{r.Chunk, bs}, nil
@@ -296,8 +279,8 @@ func (s *SQLite) Settle(ctx context.Context, survey string) error {
 				continue
 			}
 			t.set(r, head)
-			t.exec(`INSERT INTO chunk (survey, chunk, source, size, phase) SELECT survey, max(chunk) + 1, ?, ?, ? FROM chunk WHERE survey = ?`,
-				r.Source, len(rest.Items), rest.Phase, survey)
+			t.exec(`INSERT INTO chunk (survey, chunk, source, copy, pin, size, phase) SELECT survey, max(chunk) + 1, ?, ?, ?, ?, ? FROM chunk WHERE survey = ?`,
+				r.Source, r.Copy, r.Pin, len(rest.Items), rest.Phase, survey)
 			var n uint32
 			if !t.get(`SELECT max(chunk) FROM chunk WHERE survey = ?`, []any{survey}, &n) {
 				return t.err
@@ -313,6 +296,7 @@ func (s *SQLite) Settle(ctx context.Context, survey string) error {
 			}
 			t.set(part, rest)
 			t.flush()
+			delete(t.s.looked, survey)
 		}
 		return t.err
 	})

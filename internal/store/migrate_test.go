@@ -231,7 +231,7 @@ func goOn(t *testing.T, s identityStore) {
 	probes, err := s.Probes(ctx, "running")
 	must(err)
 	host := &pb.Host{Kernel: "6.18", TcpFastopen: 1}
-	same("probes", probes, []Probe{{"p", "0.1", host}, {"q", "0.1", host}})
+	same("probes", probes, []Probe{{Name: "p", Version: "0.1", Host: host}, {Name: "q", Version: "0.1", Host: host}})
 	held, err := s.HeldBy(ctx, "q")
 	must(err)
 	if len(held) != 2 || held[0].Key != key(1) || held[0].Phase != lease.Held || held[1].Key != key(2) || held[1].Phase != lease.Offered {

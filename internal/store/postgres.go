@@ -18,17 +18,19 @@ import (
 //
 // A chunk is locked while an event is applied to it, so that its events come
 // one after the other, whoever they come from. Locks are taken in one order:
-// survey, chunks by id, counts by survey and item.
+// survey, chunks by id, spools, counts by survey and item.
 //
 // Every deadline is by the database's clock. Those of the controllers differ.
 type Postgres struct {
 	opts     Options
 	pool     *pgxpool.Pool
 	patience time.Duration // of one call with all its repetitions
-	repeat   sync.Map      // survey -> bool; it never changes
+	known    sync.Map      // survey -> terms
+	looked   looked        // of the one goroutine that claims
 
 	applies *group[*applying]
 	claims  *group[*claiming]
+	beats   *group[*beating]
 
 	// enrolling is held over an identity update, see postgresIdentity.
 	enrolling chan struct{}
@@ -66,13 +68,14 @@ func openPostgres(ctx context.Context, cfg *pgxpool.Config, opts Options) (*Post
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	p := &Postgres{opts: opts, pool: pool, patience: defaultPatience, enrolling: make(chan struct{}, 1)}
+	p := &Postgres{opts: opts, pool: pool, patience: defaultPatience, looked: make(looked), enrolling: make(chan struct{}, 1)}
 	if err := p.prepare(ctx); err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("store %s: %w", cfg.ConnConfig.Database, postgresError(err))
 	}
 	p.applies = newGroup(appliers, p.applyAll)
 	p.claims = newGroup(1, p.claimAll)
+	p.beats = newGroup(1, p.beatAll)
 	return p, nil
 }
 
@@ -105,6 +108,7 @@ func (p *Postgres) prepare(ctx context.Context) error {
 func (p *Postgres) Close() error {
 	p.applies.close()
 	p.claims.close()
+	p.beats.close()
 	p.pool.Close()
 	return nil
 }
@@ -122,18 +126,22 @@ func (p *Postgres) clock() *time.Time {
 // lock comes after what it waited for.
 const now = `coalesce($1::timestamptz, clock_timestamp())`
 
-// rules are those of a survey.
-func (p *Postgres) rules(ctx context.Context, q querier, survey string) (lease.Rules, error) {
-	rules := p.opts.Rules
-	repeat, ok := p.repeat.Load(survey)
-	if !ok {
-		s, err := surveyBy(ctx, q, `survey.id`, survey)
-		if err != nil {
-			return rules, err
-		}
-		repeat = s.Spec.GetRepeatInterrupted()
-		p.repeat.Store(survey, repeat)
+// terms are those of a survey.
+func (p *Postgres) terms(ctx context.Context, q querier, survey string) (terms, error) {
+	if known, ok := p.known.Load(survey); ok {
+		return known.(terms), nil
 	}
-	rules.Repeat = repeat.(bool)
-	return rules, nil
+	s, err := surveyBy(ctx, q, `survey.id`, survey)
+	if err != nil {
+		return terms{}, err
+	}
+	p.known.Store(survey, termsOf(s))
+	return termsOf(s), nil
+}
+
+// rules are those of a survey's leases.
+func (p *Postgres) rules(s terms) lease.Rules {
+	rules := p.opts.Rules
+	rules.Repeat = s.repeat
+	return rules
 }

@@ -50,11 +50,11 @@ func (p *Postgres) applyAll(calls []*applying) ([]error, error) {
 				answers[i] = fmt.Errorf("survey %s chunk %d: %w", a.key.Survey, a.key.Chunk, ErrNotFound)
 				continue
 			}
-			rules, err := p.rules(ctx, q, a.key.Survey)
+			terms, err := p.terms(ctx, q, a.key.Survey)
 			if err != nil {
 				return err
 			}
-			a.effects = t.step(r, rules, a.at(t.now), a.batch)
+			a.effects = t.step(r, terms.mode, p.rules(terms), a.at(t.now), a.batch)
 			if q.doubt {
 				a.effects = append(a.effects, r.reminders()...)
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/proto"
@@ -16,10 +17,7 @@ import (
 
 // PutList implements Store.
 func (p *Postgres) PutList(ctx context.Context, l List) error {
-	return p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
-		_, err := q.Exec(ctx, `INSERT INTO list (id, targets, chunk_size) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, l.ID, int64(l.Targets), l.ChunkSize)
-		return err
-	})
+	return p.exec(ctx, `INSERT INTO list (id, targets, chunk_size) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, l.ID, int64(l.Targets), l.ChunkSize)
 }
 
 // List implements Store.
@@ -38,23 +36,29 @@ func (p *Postgres) List(ctx context.Context, id string) (List, error) {
 // CreateSurvey implements Store. Created is by the database's clock, whatever it
 // is in v: controllers offer surveys in that order.
 func (p *Postgres) CreateSurvey(ctx context.Context, v Survey) (created Survey, err error) {
+	v, err = v.complete()
+	if err != nil {
+		return v, err
+	}
 	spec, err := proto.Marshal(v.Spec)
 	if err != nil {
 		return Survey{}, err
 	}
 	err = p.transact(ctx, writing, func(ctx context.Context, q pgConn) error {
-		tag, err := q.Exec(ctx, `INSERT INTO survey (created, id, request, name, list, spec, phase) VALUES (`+now+`, $2, $3, $4, $5, $6, $7)
-			ON CONFLICT (request) DO NOTHING`, p.clock(), v.ID, v.Request, v.Name, v.List.ID, notNil(spec), Creating)
+		tag, err := q.Exec(ctx, `INSERT INTO survey (created, id, request, name, list, spec, mode, copies, probes, phase)
+			VALUES (`+now+`, $2, $3, $4, $5, $6, $7, $8, coalesce($9::text[], '{}'), $10) ON CONFLICT (request) DO NOTHING`,
+			p.clock(), v.ID, v.Request, v.Name, v.List.ID, notNil(spec), int16(v.Mode), v.Copies, v.Probes, int16(Creating))
 		if err != nil {
 			return err
 		}
 		if tag.RowsAffected() == 1 {
-			if _, err := q.Exec(ctx, `INSERT INTO chunk (survey, chunk, source, size, phase)
-				SELECT $1, i, i, least($2, $3 - i * $2), $4 FROM generate_series(0, $5::bigint - 1) AS i`,
-				v.ID, int64(v.List.ChunkSize), int64(v.List.Targets), int16(lease.Pending), int64(v.List.Chunks())); err != nil {
+			if _, err := q.Exec(ctx, `INSERT INTO chunk (survey, chunk, source, copy, pin, size, phase)
+				SELECT $1, (n - 1) * $5 + i, i, n - 1, pin, least($2, $3 - i * $2), $4
+				FROM unnest($6::text[]) WITH ORDINALITY AS copy(pin, n) CROSS JOIN generate_series(0, $5::bigint - 1) AS i ORDER BY n, i`,
+				v.ID, int64(v.List.ChunkSize), int64(v.List.Targets), int16(lease.Pending), int64(v.List.Chunks()), v.pins()); err != nil {
 				return err
 			}
-			if _, err := q.Exec(ctx, `INSERT INTO tally (survey, item, n) VALUES ($1, 0, $2)`, v.ID, int64(v.List.Targets)); err != nil {
+			if _, err := q.Exec(ctx, `INSERT INTO tally (survey, item, n) VALUES ($1, 0, $2)`, v.ID, int64(v.List.Targets)*int64(v.Copies)); err != nil {
 				return err
 			}
 		}
@@ -115,6 +119,17 @@ func (p *Postgres) CancelSurvey(ctx context.Context, id string) error {
 	})
 }
 
+// PauseSurvey implements Store.
+func (p *Postgres) PauseSurvey(ctx context.Context, id string, paused bool) error {
+	return p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
+		tag, err := q.Exec(ctx, `UPDATE survey SET paused = $2 WHERE id = $1`, id, paused)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = fmt.Errorf("survey %s: %w", id, ErrNotFound)
+		}
+		return err
+	})
+}
+
 // Tally implements Store.
 func (p *Postgres) Tally(ctx context.Context, id string) (tally lease.Tally, err error) {
 	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
@@ -132,39 +147,6 @@ func (p *Postgres) Tally(ctx context.Context, id string) (tally lease.Tally, err
 		return err
 	})
 	return tally, err
-}
-
-// PutProbe implements Store.
-func (p *Postgres) PutProbe(ctx context.Context, v Probe) error {
-	host, err := proto.Marshal(v.Host)
-	if err != nil {
-		return err
-	}
-	return p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
-		_, err := q.Exec(ctx, `INSERT INTO probe (name, version, host) VALUES ($1, $2, $3)
-			ON CONFLICT (name) DO UPDATE SET version = excluded.version, host = excluded.host`, v.Name, v.Version, notNil(host))
-		return err
-	})
-}
-
-// Probes implements Store.
-func (p *Postgres) Probes(ctx context.Context, survey string) (ps []Probe, err error) {
-	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
-		rows, err := q.Query(ctx, `SELECT name, version, host FROM probe JOIN survey_probe ON probe = name WHERE survey = $1 ORDER BY name`, survey)
-		if err != nil {
-			return err
-		}
-		ps, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Probe, error) {
-			v := Probe{Host: new(pb.Host)}
-			var host []byte
-			if err := row.Scan(&v.Name, &v.Version, &host); err != nil {
-				return v, err
-			}
-			return v, proto.Unmarshal(host, v.Host)
-		})
-		return err
-	})
-	return ps, err
 }
 
 // Due implements Store.
@@ -210,13 +192,13 @@ func (p *Postgres) Batches(ctx context.Context, k Key) (c Chunk, bs []Batch, err
 			return err
 		}
 		c = r.Chunk
-		rows, err := q.Query(ctx, `SELECT epoch, sequence, probe, late = 1, body FROM batch WHERE chunk = $1 AND late < 2 ORDER BY id`, r.id)
+		rows, err := q.Query(ctx, `SELECT epoch, spool, sequence, probe, late = 1, body FROM batch WHERE chunk = $1 AND late < 2 ORDER BY id`, r.id)
 		if err != nil {
 			return err
 		}
 		bs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (b Batch, err error) {
 			var epoch, sequence int64
-			err = row.Scan(&epoch, &sequence, &b.Probe, &b.Late, &b.Body)
+			err = row.Scan(&epoch, &b.Spool, &sequence, &b.Probe, &b.Late, &b.Body)
 			b.Epoch, b.Sequence = uint64(epoch), uint64(sequence)
 			return b, err
 		})
@@ -278,7 +260,8 @@ func (p *Postgres) Settle(ctx context.Context, survey string) error {
 			}
 			t.set(r, head)
 			t.count(survey, nil, rest.Items)
-			if err := insertRest(ctx, q, Chunk{r.Key, r.Source, rest}); err != nil {
+			t.requeued[survey] = true
+			if err := insertRest(ctx, q, Chunk{r.Key, r.Source, r.Copy, r.Pin, rest}); err != nil {
 				return err
 			}
 		}
@@ -293,9 +276,9 @@ func insertRest(ctx context.Context, q pgConn, c Chunk) error {
 	if err != nil {
 		return err
 	}
-	_, err = q.Exec(ctx, `INSERT INTO chunk (survey, chunk, source, size, phase, lease, items)
-		SELECT survey, max(chunk) + 1, $2::bigint, $3::integer, $4::smallint, $5::text, $6::bytea FROM chunk WHERE survey = $1 GROUP BY survey`,
-		c.Survey, int64(c.Source), len(items), int16(c.Phase), rest, items)
+	_, err = q.Exec(ctx, `INSERT INTO chunk (survey, chunk, source, copy, pin, size, phase, lease, items)
+		SELECT survey, max(chunk) + 1, $2::bigint, $7::bigint, $8::text, $3::integer, $4::smallint, $5::text, $6::bytea FROM chunk WHERE survey = $1 GROUP BY survey`,
+		c.Survey, int64(c.Source), len(items), int16(c.Phase), rest, items, int64(c.Copy), c.Pin)
 	return err
 }
 
@@ -334,7 +317,7 @@ func (p *Postgres) keys(ctx context.Context, where string, args ...any) (keys []
 
 // surveys are the surveys that meet a condition, oldest first.
 func surveys(ctx context.Context, q querier, where string, args ...any) ([]Survey, error) {
-	rows, err := q.Query(ctx, `SELECT survey.id, request, name, list.id, targets, chunk_size, spec, phase, cancel, reason, created, ended
+	rows, err := q.Query(ctx, `SELECT survey.id, request, name, list.id, targets, chunk_size, spec, mode, copies, probes, paused, phase, cancel, reason, created, ended
 		FROM survey JOIN list ON list.id = survey.list WHERE `+where+` ORDER BY created, survey.id`, args...)
 	if err != nil {
 		return nil, err
@@ -342,9 +325,12 @@ func surveys(ctx context.Context, q querier, where string, args ...any) ([]Surve
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (s Survey, err error) {
 		var spec []byte
 		var ended sql.NullTime
-		err = row.Scan(&s.ID, &s.Request, &s.Name, &s.List.ID, &s.List.Targets, &s.List.ChunkSize, &spec, &s.Phase, &s.Cancel, &s.Reason, &s.Created, &ended)
+		err = row.Scan(&s.ID, &s.Request, &s.Name, &s.List.ID, &s.List.Targets, &s.List.ChunkSize, &spec, &s.Mode, &s.Copies, &s.Probes, &s.Paused, &s.Phase, &s.Cancel, &s.Reason, &s.Created, &ended)
 		if err != nil {
 			return s, err
+		}
+		if len(s.Probes) == 0 {
+			s.Probes = nil
 		}
 		s.Created = s.Created.UTC()
 		if ended.Valid {
@@ -365,4 +351,117 @@ func surveyBy(ctx context.Context, q querier, column, value string) (Survey, err
 		return Survey{}, fmt.Errorf("survey %s: %w", value, ErrNotFound)
 	}
 	return found[0], nil
+}
+
+// TakeUnwritten implements Store.
+func (p *Postgres) TakeUnwritten(ctx context.Context, writer string, d time.Duration, limit int) (keys []Key, err error) {
+	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
+		rows, err := q.Query(ctx, `WITH at AS MATERIALIZED (SELECT `+now+` AS now)
+			UPDATE chunk SET writer = $2, writing = at.now + $3 FROM at, (SELECT id FROM chunk, at
+				WHERE NOT written AND phase >= 5 AND (writing IS NULL OR writing <= at.now OR writer = $2)
+				ORDER BY survey, chunk LIMIT $4 FOR UPDATE OF chunk SKIP LOCKED) AS free
+			WHERE chunk.id = free.id RETURNING survey, chunk`, p.clock(), writer, d, limit)
+		if err != nil {
+			return err
+		}
+		keys, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Key])
+		sortKeys(keys)
+		return err
+	})
+	return keys, err
+}
+
+// Finished implements Store.
+func (p *Postgres) Finished(ctx context.Context) (ids []string, err error) {
+	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
+		rows, err := q.Query(ctx, `SELECT id FROM survey WHERE phase = 2 AND NOT EXISTS (SELECT FROM chunk WHERE survey = survey.id AND NOT written) ORDER BY created, id`)
+		if err != nil {
+			return err
+		}
+		ids, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	return ids, err
+}
+
+// Missing implements Store.
+func (p *Postgres) Missing(ctx context.Context, survey string, n int) (names []string, err error) {
+	err = p.transact(ctx, reading, func(ctx context.Context, q pgConn) error {
+		names = nil
+		terms, err := p.terms(ctx, q, survey)
+		if err != nil || len(terms.probes) == 0 {
+			return err
+		}
+		live, err := nameSet(ctx, q, `SELECT probe FROM session WHERE heard + stale > `+now, p.clock())
+		if err != nil {
+			return err
+		}
+		parts, takers, err := parts(ctx, q, survey)
+		names = terms.missing(parts, takers, live, n)
+		return err
+	})
+	return names, err
+}
+
+// Pinned implements Store.
+func (p *Postgres) Pinned(ctx context.Context, probe string) (keys []Key, err error) {
+	err = p.transact(ctx, reading, func(ctx context.Context, q pgConn) error {
+		keys = nil
+		banned, err := nameSet(ctx, q, bannedProbes, kindProbe)
+		if err != nil {
+			return err
+		}
+		open, err := surveys(ctx, q, `phase < $1`, Done)
+		if err != nil {
+			return err
+		}
+		for _, s := range open {
+			parts, takers, err := parts(ctx, q, s.ID)
+			if err != nil {
+				return err
+			}
+			keys = append(keys, termsOf(s).pinned(s.ID, probe, parts, takers, banned)...)
+		}
+		return nil
+	})
+	return keys, err
+}
+
+// parts are the chunks of a survey that are not over.
+func parts(ctx context.Context, q querier, survey string) ([]part, takers, error) {
+	rows, err := q.Query(ctx, `SELECT chunk, source, copy, pin FROM chunk WHERE survey = $1 AND NOT written AND phase < 5 ORDER BY chunk`, survey)
+	if err != nil {
+		return nil, nil, err
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p part, err error) {
+		return p, row.Scan(&p.chunk, &p.source, &p.copy, &p.pin)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if rows, err = q.Query(ctx, `SELECT source, copy, probe FROM taken WHERE survey = $1`, survey); err != nil {
+		return nil, nil, err
+	}
+	ts := make(takers)
+	var source, copy uint32
+	var probe string
+	_, err = pgx.ForEachRow(rows, []any{&source, &copy, &probe}, func() error {
+		ts.add(source, copy, probe)
+		return nil
+	})
+	return found, ts, err
+}
+
+func nameSet(ctx context.Context, q querier, sql string, args ...any) (map[string]bool, error) {
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	set := make(map[string]bool)
+	var name string
+	_, err = pgx.ForEachRow(rows, []any{&name}, func() error {
+		set[name] = true
+		return nil
+	})
+	return set, err
 }

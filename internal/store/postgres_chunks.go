@@ -23,6 +23,18 @@ type chunkTx struct {
 	tallies map[string]*lease.Tally // changes
 	batches map[batchKey]bool       // that are stored
 	kept    []keptBatch             // to be stored, in the order of arrival
+	spools  map[string]uint64       // how far they came
+	frozen  time.Time               // until when no TTL lapses, where that was asked for
+	// requeued are the surveys of copies of which a chunk became pending.
+	requeued map[string]bool
+	claimed  []claimed
+}
+
+// claimed is that a probe was offered a copy of a source.
+type claimed struct {
+	survey, probe string
+	source, copy  int64
+	mode          Mode
 }
 
 type pgRow struct {
@@ -31,7 +43,9 @@ type pgRow struct {
 }
 
 type batchKey struct {
-	chunk, epoch, sequence int64
+	chunk, epoch int64
+	spool        string
+	sequence     int64
 }
 
 type keptBatch struct {
@@ -41,11 +55,12 @@ type keptBatch struct {
 }
 
 func newChunkTx() *chunkTx {
-	return &chunkTx{rows: make(map[Key]*pgRow), tallies: make(map[string]*lease.Tally), batches: make(map[batchKey]bool)}
+	return &chunkTx{rows: make(map[Key]*pgRow), tallies: make(map[string]*lease.Tally), batches: make(map[batchKey]bool),
+		spools: make(map[string]uint64), requeued: make(map[string]bool)}
 }
 
 // chunkColumns are what scan reads.
-const chunkColumns = `chunk.id, chunk.survey, chunk.chunk, chunk.source, chunk.size, chunk.phase, chunk.written, chunk.deadline, chunk.lease, chunk.items`
+const chunkColumns = `chunk.id, chunk.survey, chunk.chunk, chunk.source, chunk.copy, chunk.pin, chunk.size, chunk.phase, chunk.written, chunk.deadline, chunk.lease, chunk.items`
 
 // scan reads a row of chunkColumns.
 func (t *chunkTx) scan(rows pgx.CollectableRow) (*pgRow, error) {
@@ -55,7 +70,7 @@ func (t *chunkTx) scan(rows pgx.CollectableRow) (*pgRow, error) {
 		deadline sql.NullTime
 		rest     sql.NullString
 	)
-	err := rows.Scan(&r.id, &r.Survey, &r.Chunk.Chunk, &r.Source, &size, &r.Phase, &r.written, &deadline, &rest, &r.items)
+	err := rows.Scan(&r.id, &r.Survey, &r.Chunk.Chunk, &r.Source, &r.Copy, &r.Pin, &size, &r.Phase, &r.written, &deadline, &rest, &r.items)
 	if err != nil {
 		return nil, err
 	}
@@ -72,13 +87,17 @@ func (t *chunkTx) scan(rows pgx.CollectableRow) (*pgRow, error) {
 // lock locks and loads chunks, finds out which of the batches are stored, and
 // then looks at the clock.
 func (t *chunkTx) lock(ctx context.Context, q pgConn, clock *time.Time, calls []*applying) error {
-	var surveys []string
+	var surveys, spools []string
 	var chunks, epochs, sequences []int64
+	expire := false
 	for _, a := range calls {
-		epoch, sequence := int64(-1), int64(-1) // no batch has it
+		epoch, spool, sequence := int64(-1), "", int64(-1) // no batch has it
 		if a.batch != nil {
-			epoch, sequence = int64(a.batch.Epoch), int64(a.batch.Sequence)
+			epoch, spool, sequence = int64(a.batch.Epoch), a.batch.Spool, int64(a.batch.Sequence)
 		}
+		spools = append(spools, spool)
+		_, ok := a.event.(lease.Expire)
+		expire = expire || ok
 		surveys, chunks = append(surveys, a.key.Survey), append(chunks, int64(a.key.Chunk))
 		epochs, sequences = append(epochs, epoch), append(sequences, sequence)
 	}
@@ -89,18 +108,24 @@ func (t *chunkTx) lock(ctx context.Context, q pgConn, clock *time.Time, calls []
 		_, err := pgx.CollectRows(rows, t.scan)
 		return err
 	})
-	b.Queue(`SELECT batch.chunk, batch.epoch, batch.sequence
-		FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS k(survey, chunk, epoch, sequence)
+	b.Queue(`SELECT batch.chunk, batch.epoch, batch.spool, batch.sequence
+		FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[]) AS k(survey, chunk, epoch, spool, sequence)
 		JOIN chunk ON chunk.survey = k.survey AND chunk.chunk = k.chunk
-		JOIN batch ON batch.chunk = chunk.id AND batch.epoch = k.epoch AND batch.sequence = k.sequence`,
-		surveys, chunks, epochs, sequences).Query(func(rows pgx.Rows) error {
+		JOIN batch ON batch.chunk = chunk.id AND batch.epoch = k.epoch AND batch.spool = k.spool AND batch.sequence = k.sequence`,
+		surveys, chunks, epochs, spools, sequences).Query(func(rows pgx.Rows) error {
 		var k batchKey
-		_, err := pgx.ForEachRow(rows, []any{&k.chunk, &k.epoch, &k.sequence}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&k.chunk, &k.epoch, &k.spool, &k.sequence}, func() error {
 			t.batches[k] = true
 			return nil
 		})
 		return err
 	})
+	if expire {
+		b.Queue(`SELECT until FROM frozen`).Query(func(rows pgx.Rows) error {
+			_, err := pgx.ForEachRow(rows, []any{&t.frozen}, func() error { return nil })
+			return err
+		})
+	}
 	t.queueNow(&b, clock)
 	return q.SendBatch(ctx, &b).Close()
 }
@@ -115,16 +140,25 @@ func (t *chunkTx) queueNow(b *pgx.Batch, clock *time.Time) {
 }
 
 // step runs an event through the lease machine of a chunk.
-func (t *chunkTx) step(r *pgRow, rules lease.Rules, e lease.Event, b *Batch) []lease.Effect {
+func (t *chunkTx) step(r *pgRow, mode Mode, rules lease.Rules, e lease.Event, b *Batch) []lease.Effect {
 	var key batchKey
 	if b != nil {
-		key = batchKey{r.id, int64(b.Epoch), int64(b.Sequence)}
+		key = batchKey{r.id, int64(b.Epoch), b.Spool, int64(b.Sequence)}
 		if t.batches[key] {
 			return nil
 		}
 	}
+	if x, ok := e.(lease.Expire); ok && t.frozen.After(x.FrozenUntil) {
+		e = lease.Expire{FrozenUntil: t.frozen}
+	}
 	next, effects := rules.Step(r.State, t.now, e)
+	if mode == Copies && next.Phase == lease.Pending && r.Phase != lease.Pending {
+		t.requeued[r.Survey] = true
+	}
 	t.set(r, next)
+	if b != nil && b.Spool != "" && !slices.Contains(effects, lease.Reject) {
+		t.spools[b.Spool] = max(t.spools[b.Spool], b.Sequence)
+	}
 	for _, f := range effects {
 		switch f {
 		case lease.Keep:
@@ -174,11 +208,25 @@ func (t *chunkTx) save(ctx context.Context, q pgConn) error {
 		return err
 	}
 	t.queueBatches(&b)
+	t.queueClaimed(&b)
+	t.queueSpools(&b)
 	t.queueTallies(&b)
 	if b.Len() == 0 {
 		return nil
 	}
+	t.clean()
 	return q.SendBatch(ctx, &b).Close()
+}
+
+// clean forgets the changes, which are on their way.
+func (t *chunkTx) clean() {
+	for _, r := range t.rows {
+		r.dirty = false
+	}
+	clear(t.tallies)
+	clear(t.spools)
+	clear(t.requeued)
+	t.kept, t.claimed = nil, nil
 }
 
 func (t *chunkTx) queueChunks(b *pgx.Batch) error {
@@ -219,8 +267,41 @@ func (t *chunkTx) queueChunks(b *pgx.Batch) error {
 // would be copied twice more.
 func (t *chunkTx) queueBatches(b *pgx.Batch) {
 	for _, k := range t.kept {
-		b.Queue(`INSERT INTO batch (chunk, epoch, sequence, probe, late, body) VALUES ($1, $2, $3, $4, $5, $6)`,
-			k.key.chunk, k.key.epoch, k.key.sequence, k.Probe, k.late, notNil(k.Body))
+		b.Queue(`INSERT INTO batch (chunk, epoch, spool, sequence, probe, late, body) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+			k.key.chunk, k.key.epoch, k.key.spool, k.key.sequence, k.Probe, k.late, notNil(k.Body))
+	}
+}
+
+func (t *chunkTx) queueClaimed(b *pgx.Batch) {
+	var surveys, probes, copiesOf, copiesBy []string
+	var sources, copies []int64
+	for _, c := range t.claimed {
+		surveys, probes = append(surveys, c.survey), append(probes, c.probe)
+		if c.mode == Copies {
+			copiesOf, copiesBy = append(copiesOf, c.survey), append(copiesBy, c.probe)
+			sources, copies = append(sources, c.source), append(copies, c.copy)
+		}
+	}
+	if len(surveys) > 0 {
+		b.Queue(`INSERT INTO survey_probe (survey, probe) SELECT DISTINCT survey, probe FROM unnest($1::text[], $2::text[]) AS u(survey, probe)
+			ORDER BY survey, probe ON CONFLICT DO NOTHING`, surveys, probes)
+	}
+	if len(sources) > 0 {
+		b.Queue(`INSERT INTO taken (survey, probe, source, copy) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+			ON CONFLICT DO NOTHING`, copiesOf, copiesBy, sources, copies)
+	}
+}
+
+// queueSpools: a probe's batches may come through two controllers.
+func (t *chunkTx) queueSpools(b *pgx.Batch) {
+	var throughs []int64
+	ids := slices.Sorted(maps.Keys(t.spools))
+	for _, id := range ids {
+		throughs = append(throughs, int64(t.spools[id]))
+	}
+	if len(ids) > 0 {
+		b.Queue(`INSERT INTO spool (id, through) SELECT id, through FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS u(id, through, i) ORDER BY i
+			ON CONFLICT (id) DO UPDATE SET through = greatest(spool.through, excluded.through)`, ids, throughs)
 	}
 }
 
@@ -243,6 +324,10 @@ func (t *chunkTx) queueTallies(b *pgx.Batch) {
 		b.Queue(`INSERT INTO tally (survey, item, n) SELECT survey, item, n FROM unnest($1::text[], $2::smallint[], $3::bigint[])
 			WITH ORDINALITY AS u(survey, item, n, i) ORDER BY i
 			ON CONFLICT (survey, item) DO UPDATE SET n = tally.n + excluded.n`, surveys, items, ns)
+	}
+	if requeued := slices.Sorted(maps.Keys(t.requeued)); len(requeued) > 0 {
+		b.Queue(`INSERT INTO requeued (survey, n) SELECT survey, 1 FROM unnest($1::text[]) WITH ORDINALITY AS u(survey, i) ORDER BY i
+			ON CONFLICT (survey) DO UPDATE SET n = requeued.n + 1`, requeued)
 	}
 }
 

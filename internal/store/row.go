@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"time"
 
 	"tfofleet/internal/lease"
 )
@@ -21,6 +22,7 @@ type leaseRow struct {
 	Instance  string                `json:"instance,omitempty"`
 	Offers    int                   `json:"offers,omitempty"`
 	Attempt   int                   `json:"attempt,omitempty"`
+	TTL       time.Duration         `json:"ttl,omitempty"`
 	Taken     int                   `json:"taken,omitempty"`
 	Lapsed    bool                  `json:"lapsed,omitempty"`
 	Cancelled bool                  `json:"cancelled,omitempty"`
@@ -31,7 +33,7 @@ type leaseRow struct {
 // encode is what the columns lease and items hold.
 func (r *row) encode() (rest string, items []byte, err error) {
 	b, err := json.Marshal(leaseRow{
-		r.Epoch, r.Probe, r.Instance, r.Offers, r.Attempt, r.Taken, r.Lapsed, r.Cancelled, r.Late, r.Holders,
+		r.Epoch, r.Probe, r.Instance, r.Offers, r.Attempt, r.TTL, r.Taken, r.Lapsed, r.Cancelled, r.Late, r.Holders,
 	})
 	items = make([]byte, len(r.Items))
 	for i, item := range r.Items {
@@ -54,7 +56,7 @@ func (r *row) decode(rest string, size int, items []byte) error {
 	if err := json.Unmarshal([]byte(rest), &l); err != nil {
 		return err
 	}
-	r.Epoch, r.Probe, r.Instance, r.Offers, r.Attempt, r.Taken = l.Epoch, l.Probe, l.Instance, l.Offers, l.Attempt, l.Taken
+	r.Epoch, r.Probe, r.Instance, r.Offers, r.Attempt, r.TTL, r.Taken = l.Epoch, l.Probe, l.Instance, l.Offers, l.Attempt, l.TTL, l.Taken
 	r.Lapsed, r.Cancelled, r.Late, r.Holders = l.Lapsed, l.Cancelled, l.Late, l.Holders
 	return nil
 }

@@ -18,11 +18,14 @@ import (
 // the disk share the next transaction, and so one fsync: that, not the
 // database, is what a batch costs.
 type SQLite struct {
-	opts     Options
-	db       *sql.DB
-	conn     *sql.Conn
-	stmts    map[string]*sql.Stmt
-	repeat   map[string]bool // of surveys; they never change
+	opts  Options
+	db    *sql.DB
+	conn  *sql.Conn
+	stmts map[string]*sql.Stmt
+	terms map[string]terms
+	// looked has, by survey of copies and probe, the first chunk that the probe
+	// may claim or may be allowed to without that a chunk becomes pending again.
+	looked   map[string]map[string]uint32
 	requests chan *request
 	closing  chan struct{}
 	closed   chan struct{}
@@ -45,7 +48,7 @@ func OpenSQLite(ctx context.Context, path string, opts Options) (*SQLite, error)
 		opts.Now = time.Now
 	}
 	s := &SQLite{
-		opts: opts, stmts: make(map[string]*sql.Stmt), repeat: make(map[string]bool),
+		opts: opts, stmts: make(map[string]*sql.Stmt), terms: make(map[string]terms), looked: make(map[string]map[string]uint32),
 		requests: make(chan *request), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if err := s.open(ctx, path); err != nil {

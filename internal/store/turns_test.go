@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"tfofleet/internal/identity"
 	"tfofleet/internal/lease"
 	"tfofleet/internal/store"
+	pb "tfofleet/proto/tfofleet/v1"
 )
 
 // turns is the stores of two controllers, one call to this one, one to that:
@@ -67,7 +69,53 @@ func (s *turns) Written(ctx context.Context, k store.Key, items []lease.Item) (b
 	return s.next().Written(ctx, k, items)
 }
 func (s *turns) Settle(ctx context.Context, survey string) error { return s.next().Settle(ctx, survey) }
-func (s *turns) Close() error                                    { return errors.Join(s.stores[0].Close(), s.stores[1].Close()) }
+func (s *turns) PauseSurvey(ctx context.Context, id string, paused bool) error {
+	return s.next().PauseSurvey(ctx, id, paused)
+}
+func (s *turns) Missing(ctx context.Context, survey string, n int) ([]string, error) {
+	return s.next().Missing(ctx, survey, n)
+}
+func (s *turns) Probe(ctx context.Context, name string) (store.Probe, error) {
+	return s.next().Probe(ctx, name)
+}
+func (s *turns) AllProbes(ctx context.Context) ([]store.Probe, error) { return s.next().AllProbes(ctx) }
+func (s *turns) DrainProbe(ctx context.Context, name string, drained bool) error {
+	return s.next().DrainProbe(ctx, name, drained)
+}
+func (s *turns) LimitProbe(ctx context.Context, name string, rate float64) error {
+	return s.next().LimitProbe(ctx, name, rate)
+}
+func (s *turns) PutEvent(ctx context.Context, e store.ProbeEvent) error {
+	return s.next().PutEvent(ctx, e)
+}
+func (s *turns) Events(ctx context.Context, probe string, n int) ([]*pb.ProbeEvent, error) {
+	return s.next().Events(ctx, probe, n)
+}
+func (s *turns) SpoolThrough(ctx context.Context, spool string) (uint64, error) {
+	return s.next().SpoolThrough(ctx, spool)
+}
+func (s *turns) OpenSession(ctx context.Context, v store.Session, stale time.Duration) error {
+	return s.next().OpenSession(ctx, v, stale)
+}
+func (s *turns) Beat(ctx context.Context, probe, id string, state []byte) error {
+	return s.next().Beat(ctx, probe, id, state)
+}
+func (s *turns) CloseSession(ctx context.Context, probe, id string) error {
+	return s.next().CloseSession(ctx, probe, id)
+}
+func (s *turns) Sessions(ctx context.Context, stale time.Duration) ([]store.Session, error) {
+	return s.next().Sessions(ctx, stale)
+}
+func (s *turns) Freeze(ctx context.Context, d time.Duration) error { return s.next().Freeze(ctx, d) }
+func (s *turns) HasWork(ctx context.Context) (bool, error)         { return s.next().HasWork(ctx) }
+func (s *turns) Pinned(ctx context.Context, probe string) ([]store.Key, error) {
+	return s.next().Pinned(ctx, probe)
+}
+func (s *turns) TakeUnwritten(ctx context.Context, writer string, d time.Duration, limit int) ([]store.Key, error) {
+	return s.next().TakeUnwritten(ctx, writer, d, limit)
+}
+func (s *turns) Finished(ctx context.Context) ([]string, error) { return s.next().Finished(ctx) }
+func (s *turns) Close() error                                   { return errors.Join(s.stores[0].Close(), s.stores[1].Close()) }
 
 // identityTurns is the same of who may do what.
 type identityTurns struct{ *turns }

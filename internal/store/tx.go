@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -20,6 +21,7 @@ type tx struct {
 	now     time.Time
 	chunks  map[Key]*row
 	tallies map[string]*lease.Tally // changes
+	spools  map[string]uint64       // how far they came
 	err     error                   // of the database; the transaction is lost
 }
 
@@ -28,7 +30,7 @@ type tx struct {
 var background = context.Background()
 
 func (s *SQLite) begin() *tx {
-	t := &tx{s: s, now: s.opts.Now(), chunks: make(map[Key]*row), tallies: make(map[string]*lease.Tally)}
+	t := &tx{s: s, now: s.opts.Now(), chunks: make(map[Key]*row), tallies: make(map[string]*lease.Tally), spools: make(map[string]uint64)}
 	t.exec("BEGIN IMMEDIATE")
 	return t
 }
@@ -48,6 +50,7 @@ func (t *tx) commit() error {
 	if t.err != nil {
 		// SQLite may have rolled back by itself.
 		_, _ = t.s.conn.ExecContext(background, "ROLLBACK")
+		clear(t.s.looked)
 		return classify(t.err)
 	}
 	return nil
@@ -133,8 +136,8 @@ func (t *tx) chunk(k Key) (*row, error) {
 		rest     sql.NullString
 		items    []byte
 	)
-	found := t.get(`SELECT id, source, size, phase, written, deadline, lease, items FROM chunk WHERE survey = ? AND chunk = ?`,
-		[]any{k.Survey, k.Chunk}, &r.id, &r.Source, &size, &r.Phase, &r.written, &deadline, &rest, &items)
+	found := t.get(`SELECT id, source, copy, pin, size, phase, written, deadline, lease, items FROM chunk WHERE survey = ? AND chunk = ?`,
+		[]any{k.Survey, k.Chunk}, &r.id, &r.Source, &r.Copy, &r.Pin, &size, &r.Phase, &r.written, &deadline, &rest, &items)
 	if t.err != nil {
 		return nil, t.err
 	}
@@ -157,6 +160,9 @@ func (t *tx) set(r *row, s lease.State) {
 	was, is := lease.Count(r.Items), lease.Count(s.Items)
 	for i := range d {
 		d[i] += is[i] - was[i]
+	}
+	if s.Phase == lease.Pending && r.Phase != lease.Pending {
+		delete(t.s.looked, r.Survey)
 	}
 	r.State, r.dirty = s, true
 }
@@ -186,6 +192,10 @@ func (t *tx) flush() {
 		}
 		delete(t.tallies, survey)
 	}
+	for spool, through := range t.spools {
+		t.exec(`INSERT INTO spool (id, through) VALUES (?, ?) ON CONFLICT DO UPDATE SET through = max(through, excluded.through)`, spool, int64(through))
+		delete(t.spools, spool)
+	}
 }
 
 func (t *tx) put(r *row) {
@@ -198,40 +208,41 @@ func (t *tx) put(r *row) {
 		r.Phase, r.written, null(r.Newest()), nanos(r.Deadline), rest, items, r.id)
 }
 
-// rules are those of a survey.
-func (t *tx) rules(survey string) (lease.Rules, error) {
-	rules := t.s.opts.Rules
-	repeat, ok := t.s.repeat[survey]
-	if !ok {
-		s, err := t.survey(`id = ?`, survey)
-		if err != nil {
-			return rules, err
-		}
-		repeat = s.Spec.GetRepeatInterrupted()
-		t.s.repeat[survey] = repeat
+// terms are those of a survey.
+func (t *tx) terms(survey string) (terms, error) {
+	if known, ok := t.s.terms[survey]; ok {
+		return known, nil
 	}
-	rules.Repeat = repeat
-	return rules, nil
+	s, err := t.survey(`id = ?`, survey)
+	if err != nil {
+		return terms{}, err
+	}
+	t.s.terms[survey] = termsOf(s)
+	return t.s.terms[survey], nil
 }
 
 // surveys are the surveys that meet a condition, oldest first.
 func (t *tx) surveys(where string, args ...any) (found []Survey) {
-	t.each(`SELECT survey.id, request, name, list.id, targets, chunk_size, spec, phase, cancel, reason, created, ended
+	t.each(`SELECT survey.id, request, name, list.id, targets, chunk_size, spec, mode, copies, probes, paused, phase, cancel, reason, created, ended
 		FROM survey JOIN list ON list.id = survey.list WHERE `+where+` ORDER BY created, survey.id`, args, func(scan func(...any)) {
 		var (
 			s       Survey
 			spec    []byte
+			probes  []byte
 			created int64
 			ended   sql.NullInt64
 		)
-		scan(&s.ID, &s.Request, &s.Name, &s.List.ID, &s.List.Targets, &s.List.ChunkSize, &spec, &s.Phase, &s.Cancel, &s.Reason, &created, &ended)
+		scan(&s.ID, &s.Request, &s.Name, &s.List.ID, &s.List.Targets, &s.List.ChunkSize, &spec, &s.Mode, &s.Copies, &probes, &s.Paused, &s.Phase, &s.Cancel, &s.Reason, &created, &ended)
 		s.Created = time.Unix(0, created).UTC()
 		if ended.Valid {
 			s.Ended = time.Unix(0, ended.Int64).UTC()
 		}
 		s.Spec = new(pb.SurveySpec)
-		if err := proto.Unmarshal(spec, s.Spec); err != nil && t.err == nil {
-			t.err = err
+		if t.err == nil {
+			t.err = errors.Join(proto.Unmarshal(spec, s.Spec), json.Unmarshal(probes, &s.Probes))
+		}
+		if len(s.Probes) == 0 {
+			s.Probes = nil
 		}
 		found = append(found, s)
 	})

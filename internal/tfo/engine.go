@@ -33,9 +33,18 @@ type Sequence interface {
 	// at first), or false when the sequence is over. The evidence is the
 	// sequence's to keep.
 	Next(last *Evidence) (Attempt, bool)
-	// Over is called once, after the last attempt. Cut is true when Stop came
-	// before Next ended the sequence.
+	// Over is called once, after the last attempt. Cut is true when Stop or its
+	// Gate came before Next ended the sequence.
 	Over(cut bool)
+}
+
+// Gate is a Sequence that is asked again right before every SYN, after all
+// rest and pacing: between the choice of an attempt and its SYN the world may
+// have changed.
+type Gate interface {
+	// Permit reports whether the SYN may leave. Otherwise the sequence is over,
+	// and cut. It is asked by the goroutine that calls Next.
+	Permit() bool
 }
 
 // Config describes an engine.
@@ -98,6 +107,18 @@ func (e *Engine) Start(q Sequence) {
 	addr := q.Remote().Addr().Unmap()
 	s := e.shards[int(maphash.Comparable(e.seed, addr)%uint64(len(e.shards)))]
 	s.submit(q)
+}
+
+// SetRate changes the rate of new connections per second, over all shards; 0 =
+// no limit. It holds for every SYN from now on, also for those that wait for
+// their time already. It may be called from any goroutine, also after Stop.
+func (e *Engine) SetRate(rate float64) {
+	if !e.pace.set(rate) {
+		return
+	}
+	for _, s := range e.shards {
+		s.repace()
+	}
 }
 
 // Stop cuts every sequence short and waits until the last Over has returned.

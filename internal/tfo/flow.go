@@ -17,11 +17,13 @@ type phase uint8
 
 const (
 	phaseIdle    phase = iota // no attempt
-	phaseDelayed              // waits for its delay, or for the pacer
+	phaseDelayed              // waits for its delay
+	phasePaced                // waits for its slot
 	phaseConnect              // SYN sent
 	phaseRespond              // handshake done, waits for the first byte
 	phaseRaw                  // raw SYN sent, looks for an answer
 	phaseRest                 // has a response, waits for the rest of it
+	phaseDenied               // its Gate was against the SYN
 )
 
 // restTimeout is how long a response may pause once it has begun. It is short:
@@ -83,14 +85,25 @@ func (s *shard) next(f *flow, last *Evidence) {
 	att, more := f.seq.Next(last)
 	if !more {
 		f.phase = phaseIdle
-		s.finish(f)
+		s.finish(f, false)
 		return
 	}
 	f.att = att
-	now := s.now()
-	at := s.pace.slot(now + int64(att.Delay))
-	if at > now {
+	if att.Delay > 0 {
 		f.phase = phaseDelayed
+		f.history.read = false
+		s.timers.set(&f.timer, s.now()+int64(att.Delay))
+		return
+	}
+	s.pass(f)
+}
+
+// pass launches the attempt as soon as there is a slot for it. A slot is taken
+// for now and not for after a rest: all later ones would have to wait for it.
+func (s *shard) pass(f *flow) {
+	now := s.now()
+	if at := s.pace.slot(now); at > now {
+		f.phase = phasePaced
 		f.history.read = false
 		s.timers.set(&f.timer, at)
 		return
@@ -100,6 +113,11 @@ func (s *shard) next(f *flow, last *Evidence) {
 
 // launch prepares the cookie cache and sends the SYN.
 func (s *shard) launch(f *flow) {
+	if g, ok := f.seq.(Gate); ok && !g.Permit() {
+		f.phase = phaseDenied
+		s.ready = append(s.ready, f) // finished later: many may be denied at once
+		return
+	}
 	ev := &Evidence{
 		Kind: f.att.Kind, Remote: f.remote, Offered: len(f.att.forSyn()), SynAcked: NotKnown,
 		ConnectNS: NotKnown, FirstByteNS: NotKnown, TotalNS: NotKnown,
@@ -334,6 +352,8 @@ func (s *shard) receive(f *flow) {
 func (s *shard) timeout(f *flow) {
 	switch f.phase {
 	case phaseDelayed:
+		s.pass(f)
+	case phasePaced:
 		s.launch(f)
 	case phaseRaw:
 		s.lookRaw(f)

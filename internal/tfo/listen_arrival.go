@@ -65,6 +65,9 @@ type Arrival struct {
 
 	SYN   SavedSYN
 	Claim CookieClaim // what the SYN's option asked for
+	// Gives is the cookie that the listener's primary key makes for this peer,
+	// whether it was asked for or not. Nil when the key is not known.
+	Gives []byte
 	// Child is what the kernel made of it: Yes when the connection is a TFO
 	// child, made by the SYN alone. A valid cookie without a child was
 	// refused: the queue was full, or Fast Open is off for listeners.

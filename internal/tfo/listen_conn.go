@@ -50,6 +50,7 @@ func (l *listenLoop) begin(fd int, peer netip.AddrPort) {
 		a.Local = netip.AddrPortFrom(local.Addr().Unmap(), local.Port())
 	}
 	a.Claim, a.Child = l.keys.judge(&a.SYN, func(claim CookieClaim) Tri { return childMade(info, claim, a.SynBytes) })
+	a.Gives = l.keys.gives(peer.Addr(), a.Local.Addr())
 	if info.Options()&OptSynData != 0 {
 		if a.SynTaken = a.SynBytes; a.SynTaken == NotKnown {
 			a.SynTaken = a.AtAccept

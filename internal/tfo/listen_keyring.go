@@ -1,6 +1,7 @@
 package tfo
 
 import (
+	"net/netip"
 	"os"
 	"strings"
 )
@@ -52,6 +53,15 @@ func (r *keyring) judge(syn *SavedSYN, made func(CookieClaim) Tri) (CookieClaim,
 		child = made(claim)
 	}
 	return claim, child
+}
+
+// gives is the cookie for a peer; nil when that cannot be known.
+func (r *keyring) gives(src, dst netip.Addr) []byte {
+	if len(r.keys) == 0 || !kernelCookiesAreSipHash {
+		return nil
+	}
+	c := r.keys[0].Cookie(src, dst)
+	return c[:]
 }
 
 func (r *keyring) close() {

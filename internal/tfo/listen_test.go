@@ -190,6 +190,9 @@ func TestListenSeesWhatWasSent(t *testing.T) {
 			if a.SYN.Options.FastOpenKind != want.option || string(opt.Cookie) != want.cookie || a.Claim != want.claim || a.Child != want.child {
 				t.Errorf("%s %v: option %d %x, claim %v, child %v, want %+v", family, ev.Kind, a.SYN.Options.FastOpenKind, opt.Cookie, a.Claim, a.Child, want)
 			}
+			if string(a.Gives) != string(cookie[:]) {
+				t.Errorf("%s %v: gives %x, want %x", family, ev.Kind, a.Gives, cookie)
+			}
 			if a.SynBytes != want.syn || a.SynTaken != want.syn || ev.SynBytes != want.syn || ev.SynAcked != want.syn {
 				t.Errorf("%s %v: %d bytes in the SYN, %d arrived, %d taken, %d acknowledged, want %d", family, ev.Kind, ev.SynBytes, a.SynBytes, a.SynTaken, ev.SynAcked, want.syn)
 			}
@@ -202,7 +205,8 @@ func TestListenSeesWhatWasSent(t *testing.T) {
 			if a.Peer != ev.Local || a.Local != to || a.SYN.Src != a.Peer || a.SYN.Dst != a.Local {
 				t.Errorf("%s %v: %v to %v, the SYN says %v to %v, want %v to %v", family, ev.Kind, a.Peer, a.Local, a.SYN.Src, a.SYN.Dst, ev.Local, to)
 			}
-			if a.SYN.Options.MSS == 0 || !a.SYN.Options.Timestamps || !a.SYN.Options.SACKPermitted || a.SYN.Options.WindowScale < 0 || a.SYN.TTL != 64 || a.SYN.Flags != 2 {
+			if a.SYN.Options.MSS == 0 || !a.SYN.Options.Timestamps || !a.SYN.Options.SACKPermitted || a.SYN.Options.WindowScale < 0 || a.SYN.TTL != 64 || a.SYN.Flags != 2 ||
+				a.SYN.DontFragment != to.Addr().Is4() || tfo.DecodeTCPOptions(a.SYN.OptionBytes).MSS != a.SYN.Options.MSS {
 				t.Errorf("%s %v: SYN %+v", family, ev.Kind, a.SYN)
 			}
 		}

@@ -1,9 +1,11 @@
 package tfo
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +28,7 @@ type shard struct {
 	mu      sync.Mutex
 	inbox   []Sequence
 	stopped bool
+	repaced bool // the rate is another
 	asleep  bool
 
 	base    time.Time // the loop's clock counts ns from here
@@ -120,6 +123,13 @@ func (s *shard) stop() {
 	s.mu.Unlock()
 }
 
+func (s *shard) repace() {
+	s.mu.Lock()
+	s.repaced = true
+	s.wakeLocked()
+	s.mu.Unlock()
+}
+
 // wakeLocked costs a system call only when the loop is in, or on its way into,
 // epoll_wait.
 func (s *shard) wakeLocked() {
@@ -156,13 +166,34 @@ func (s *shard) run() {
 // collect takes new sequences in and reports false when the loop must end.
 func (s *shard) collect() bool {
 	s.mu.Lock()
-	in, stopped := s.inbox, s.stopped
-	s.inbox = nil
+	in, stopped, repaced := s.inbox, s.stopped, s.repaced
+	s.inbox, s.repaced = nil, false
 	s.mu.Unlock()
+	if repaced {
+		s.takeSlots()
+	}
 	for _, q := range in {
 		s.admit(q)
 	}
 	return !stopped
+}
+
+// takeSlots takes a slot at the new rate for whoever has one at the old, in
+// their order, and looks whether there is room for more.
+func (s *shard) takeSlots() {
+	var waiting []*flow
+	for _, f := range s.flows {
+		if f.phase == phasePaced {
+			waiting = append(waiting, f)
+		}
+	}
+	slices.SortFunc(waiting, func(a, b *flow) int { return cmp.Compare(a.timer.at, b.timer.at) })
+	now := s.now()
+	for _, f := range waiting {
+		s.timers.set(&f.timer, s.pace.slot(now))
+	}
+	s.timers.clear(&s.refill)
+	s.fill()
 }
 
 func (s *shard) cutAll() {
@@ -221,13 +252,13 @@ func (s *shard) newFlow() *flow {
 
 // finish ends a flow's sequence and lets the next one of the address, or the
 // next one of all, in.
-func (s *shard) finish(f *flow) {
+func (s *shard) finish(f *flow, cut bool) {
 	q, addr := f.seq, f.remote.Addr()
 	f.seq = nil
 	f.history = history{}
 	s.free = append(s.free, f.key)
 	s.running--
-	q.Over(false)
+	q.Over(cut)
 
 	l := s.addrs[addr]
 	l.busy = false
@@ -308,6 +339,11 @@ func (s *shard) runReady() {
 	for len(s.ready) > 0 {
 		f := s.ready[len(s.ready)-1]
 		s.ready = s.ready[:len(s.ready)-1]
+		if f.phase == phaseDenied {
+			f.phase = phaseIdle
+			s.finish(f, true)
+			continue
+		}
 		s.next(f, f.take())
 	}
 }
@@ -315,7 +351,7 @@ func (s *shard) runReady() {
 // poll waits for the kernel, the next timer or a wake-up, whichever is first.
 func (s *shard) poll() {
 	s.mu.Lock()
-	s.asleep = len(s.inbox) == 0 && !s.stopped
+	s.asleep = len(s.inbox) == 0 && !s.stopped && !s.repaced
 	asleep := s.asleep
 	s.mu.Unlock()
 	ms := 0

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,9 @@ type Runner struct {
 	Script func(measure.Target) measure.Measurement
 	// Took is how long it takes; nil means no time.
 	Took func(measure.Target) time.Duration
+	// Permit, if set, is asked before every attempt that comes out, as by
+	// measure.Runner.
+	Permit func(measure.Target) (measure.Condition, bool)
 
 	once sync.Once
 	wg   sync.WaitGroup
@@ -41,6 +45,7 @@ type Counts struct {
 	MostRunning int
 	Interrupted int
 	NeverBegun  int // came back with Outcome 0
+	Rates       []float64
 }
 
 type job struct {
@@ -75,6 +80,13 @@ func (r *Runner) Submit(t measure.Target, done func(measure.Measurement)) {
 	r.wake.Signal()
 }
 
+// SetRate implements agent.Runner. The rate is noted and not kept.
+func (r *Runner) SetRate(rate float64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.count.Rates = append(r.count.Rates, rate)
+}
+
 // Stop implements agent.Runner.
 func (r *Runner) Stop() {
 	r.start()
@@ -102,6 +114,7 @@ func (r *Runner) Counts() Counts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.count
+	c.Rates = slices.Clone(r.count.Rates)
 	c.Started = make(map[netip.AddrPort]int, len(r.count.Started))
 	for k, v := range r.count.Started {
 		c.Started[k] = v
@@ -156,6 +169,19 @@ func (r *Runner) one(t measure.Target) measure.Measurement {
 	}
 	m := script(t)
 	m.Target, m.Outcome = t, measure.OutcomeMeasured
+	for i := range m.Attempts {
+		if r.Permit == nil {
+			break
+		}
+		why, ok := r.Permit(t)
+		switch {
+		case ok:
+		case i == 0:
+			return measure.Measurement{Target: t, Outcome: measure.OutcomeRefused, Verdict: measure.Inconclusive, Conditions: []measure.Condition{why}}
+		default:
+			return measure.Measurement{Target: t, Outcome: measure.OutcomeInterrupted, Conditions: []measure.Condition{why}, Attempts: m.Attempts[:i]}
+		}
+	}
 	return m
 }
 

@@ -69,23 +69,17 @@ func destination(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// take charges n attempts to an address. With force it never refuses.
-func (b *budget) take(addr netip.Addr, n int, a Attempts, now time.Time, force bool) bool {
-	bytes := destination(addr).As16()
-	hash := max(1, maphash.Bytes(b.seed, bytes[:]))
-	at := max(0, now.Sub(b.base).Milliseconds())
-	s := &b.shards[hash>>58]
+// take charges an attempt to an address, if it has one left.
+func (b *budget) take(addr netip.Addr, a Attempts, now time.Time) bool {
+	s, hash, at := b.at(addr, now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.find(hash, at, a.Window.Milliseconds())
 	if e == nil {
-		return force
+		return false
 	}
-	count := e.count()
-	if at-e.last() > a.Window.Milliseconds() || e.hash != hash {
-		count = 0
-	}
-	if !force && count+n > a.Number {
+	count := e.spent(hash, at, a)
+	if count >= min(a.Number, maxCount) {
 		return false
 	}
 	if e.hash == 0 {
@@ -96,8 +90,33 @@ func (b *budget) take(addr netip.Addr, n int, a Attempts, now time.Time, force b
 	if e.hash == hash {
 		last = max(last, e.last())
 	}
-	*e = entry{hash, uint64(last)<<16 | uint64(min(count+n, maxCount))}
+	*e = entry{hash, uint64(last)<<16 | uint64(count+1)}
 	return true
+}
+
+// has reports whether an address has an attempt left, as far as is known, and
+// charges nothing.
+func (b *budget) has(addr netip.Addr, a Attempts, now time.Time) bool {
+	s, hash, at := b.at(addr, now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.probe(hash, at, a.Window.Milliseconds())
+	return e == nil || e.spent(hash, at, a) < a.Number
+}
+
+// at is where and when an attempt is counted.
+func (b *budget) at(addr netip.Addr, now time.Time) (s *shard, hash uint64, at int64) {
+	bytes := destination(addr).As16()
+	hash = max(1, maphash.Bytes(b.seed, bytes[:]))
+	return &b.shards[hash>>58], hash, max(0, now.Sub(b.base).Milliseconds())
+}
+
+// spent is how many attempts of this window the entry has for a hash.
+func (e *entry) spent(hash uint64, at int64, a Attempts) int {
+	if e.hash != hash || at-e.last() > a.Window.Milliseconds() {
+		return 0
+	}
+	return e.count()
 }
 
 // find returns the entry of a hash, or one that it may have: nil when there is

@@ -7,7 +7,7 @@
 //   - [Guard] is the policy in force: it asks the kill switch, counts what every
 //     address has had, keeps the log of contacts, and reloads.
 //
-// Check is asked on the resolved address, right before the SYN. A refusal is a
+// Check is asked on the resolved address, right before every SYN. A refusal is a
 // result: its [Reason] becomes a condition of the measurement.
 //
 // A file that cannot be understood to the last key is no policy: nothing is

@@ -22,6 +22,7 @@ type Guard struct {
 	local    *Policy    // as the file says
 	limits   Limits     // of the controller
 	closed   bool
+	trouble  error        // of the last reload
 	contacts sync.RWMutex // of journal
 	journal  *contactLog  // nil: none
 }
@@ -84,13 +85,27 @@ func (g *Guard) Reload() error {
 	if g.closed {
 		return errors.New("the policy is closed")
 	}
-	p, err := g.local, error(nil)
-	if g.path != "" {
-		if p, err = Load(g.path); err != nil {
-			return errors.Join(err, g.install(g.local))
-		}
+	g.trouble = g.reload()
+	return g.trouble
+}
+
+func (g *Guard) reload() error {
+	if g.path == "" {
+		return g.install(g.local)
+	}
+	p, err := Load(g.path)
+	if err != nil {
+		return errors.Join(err, g.install(g.local))
 	}
 	return g.install(p)
+}
+
+// Trouble is why the last Reload failed; nil when it did not. Until the next one
+// the policy in force is not what its operator meant it to be.
+func (g *Guard) Trouble() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.trouble
 }
 
 // SetLimits puts what the controller demands in the place of what it demanded
@@ -115,9 +130,19 @@ func (g *Guard) Digest() string {
 // Stopped reports whether the kill-switch file is there.
 func (g *Guard) Stopped(now time.Time) bool { return g.active.Load().kill.engaged(now) }
 
-// Check is asked on the resolved address, right before a SYN, and charges one
-// attempt to the address. A refusal charges nothing.
+// Check is asked on the resolved address, right before every SYN, and charges
+// one attempt to the address. A refusal charges nothing. It allocates nothing.
 func (g *Guard) Check(addr netip.Addr, port uint16, now time.Time) (Reason, bool) {
+	return g.check(addr, port, now, (*budget).take)
+}
+
+// Foresee is what Check would say now; it charges nothing. It is asked before a
+// target is begun.
+func (g *Guard) Foresee(addr netip.Addr, port uint16, now time.Time) (Reason, bool) {
+	return g.check(addr, port, now, (*budget).has)
+}
+
+func (g *Guard) check(addr netip.Addr, port uint16, now time.Time, afford func(*budget, netip.Addr, Attempts, time.Time) bool) (Reason, bool) {
 	a := g.active.Load()
 	if a.kill.engaged(now) {
 		return KillSwitch, false
@@ -125,7 +150,7 @@ func (g *Guard) Check(addr netip.Addr, port uint16, now time.Time) (Reason, bool
 	if reason, ok := a.policy.Permits(addr, port); !ok {
 		return reason, false
 	}
-	if !g.budget.take(addr, 1, a.policy.settings.Budget, now, false) {
+	if !afford(g.budget, addr, a.policy.settings.Budget, now) {
 		return Budget, false
 	}
 	return "", true
@@ -147,15 +172,6 @@ func (g *Guard) CheckListen(port uint16, d time.Duration, now time.Time) (Reason
 		return KillSwitch, false
 	}
 	return a.policy.PermitsListen(port, d)
-}
-
-// Charge adds attempts that were made after Check allowed the first: a
-// measurement is not cut short when its address has had enough, but the next
-// one is refused.
-func (g *Guard) Charge(addr netip.Addr, n int, now time.Time) {
-	if n > 0 {
-		g.budget.take(addr, n, g.active.Load().policy.settings.Budget, now, true)
-	}
 }
 
 // Contacted writes contacts to the log, before their first SYN. If it fails,

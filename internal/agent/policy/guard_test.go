@@ -128,10 +128,21 @@ func TestBudget(t *testing.T) {
 	now = now.Add(11 * time.Second)
 	check("8.8.8.8", "") // refused ones do not count
 
-	g.Charge(netip.MustParseAddr("8.8.4.4"), 0, now)
-	check("8.8.4.4", "")
-	g.Charge(netip.MustParseAddr("8.8.4.4"), 5, now)
+	for range 3 {
+		for range 5 { // to look ahead costs nothing
+			if got, ok := g.Foresee(netip.MustParseAddr("8.8.4.4"), 443, now); !ok {
+				t.Errorf("foresees %q", got)
+			}
+		}
+		check("8.8.4.4", "")
+	}
 	check("8.8.4.4", Budget)
+	if got, ok := g.Foresee(netip.MustParseAddr("64:ff9b::808:404"), 80, now); got != Budget || ok {
+		t.Errorf("foresees %q", got)
+	}
+	if got, _ := g.Foresee(netip.MustParseAddr("127.0.0.1"), 80, now); got != SpecialPurpose {
+		t.Errorf("foresees %q", got)
+	}
 	// A reload does not forget; a refusal for another reason costs nothing.
 	if err := g.Reload(); err != nil {
 		t.Fatal(err)
@@ -143,7 +154,7 @@ func TestBudget(t *testing.T) {
 		}
 	}
 	check("1.1.1.1", "")
-	write(t, filepath.Join(dir, "policy.yaml"), "budget: {attempts: 7, window: 1m}")
+	write(t, filepath.Join(dir, "policy.yaml"), "budget: {attempts: 4, window: 1m}")
 	if err := g.Reload(); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +175,7 @@ func TestBudgetIsStrict(t *testing.T) {
 		var made []time.Time
 		for range rapid.IntRange(1, 200).Draw(t, "attempts") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 40_000).Draw(t, "after")) * time.Microsecond)
-			if !b.take(google, 1, a, now, false) {
+			if !b.take(google, a, now) {
 				continue
 			}
 			made = append(made, now)
@@ -202,7 +213,7 @@ func TestBudgetExact(t *testing.T) {
 			s.count = 0
 		}
 		may := s.count < a.Number
-		if got := b.take(addr, 1, a, now, false); got != may {
+		if got := b.take(addr, a, now); got != may {
 			t.Fatalf("attempt %d on %v: %v", i, addr, got)
 		}
 		if may {
@@ -230,7 +241,7 @@ func TestBudgetIsBounded(t *testing.T) {
 	n := 2 * tracked
 	begun := time.Now()
 	for i := range n {
-		if !b.take(addr(i), 1, a, base, false) {
+		if !b.take(addr(i), a, base) {
 			refused++
 		}
 		if i == tracked && refused > 0 {
@@ -245,13 +256,10 @@ func TestBudgetIsBounded(t *testing.T) {
 	if size != 2*tracked || refused < n-size || refused > n-size/2 {
 		t.Errorf("%d entries, %d of %d refused", size, refused, n)
 	}
-	if !b.take(addr(0), 1, a, base, false) {
+	if !b.take(addr(0), a, base) {
 		t.Error("one that is in the table is still counted")
 	}
-	if !b.take(addr(n-1), 5, a, base, true) {
-		t.Error("a charge is never refused")
-	}
-	if !b.take(addr(n-1), 1, a, base.Add(2*time.Hour), false) {
+	if !b.take(addr(n-1), a, base.Add(2*time.Hour)) {
 		t.Error("when the window is over there is room")
 	}
 }
@@ -450,6 +458,36 @@ func TestLooserIsLogged(t *testing.T) {
 	defer g.Close()
 	if !strings.Contains(out.String(), "policy: looser than the default policy: what=") || !strings.Contains(out.String(), "127.0.0.0/8") {
 		t.Error(out.String())
+	}
+}
+
+// A check is made for every SYN.
+func TestCheckAllocatesNothing(t *testing.T) {
+	g, _ := openGuard(t, "kill_switch: stop\nbudget: {attempts: 10000}\nnets: {deny: [9.0.0.0/8], only: [8.0.0.0/8]}")
+	a, now := netip.MustParseAddr("::ffff:8.8.8.8"), time.Now()
+	if n := testing.AllocsPerRun(1000, func() {
+		g.CheckName("www.example.org", now)
+		if why, ok := g.Check(a, 443, now); !ok {
+			t.Fatal(why)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// A reload that failed is told until one succeeds.
+func TestTrouble(t *testing.T) {
+	g, dir := openGuard(t, "rate: 1")
+	write(t, filepath.Join(dir, "policy.yaml"), "rates: 1")
+	if g.Trouble() != nil {
+		t.Error("before any reload:", g.Trouble())
+	}
+	if err := g.Reload(); err == nil || g.Trouble() == nil || g.Trouble().Error() != err.Error() {
+		t.Errorf("%v, trouble %v", err, g.Trouble())
+	}
+	write(t, filepath.Join(dir, "policy.yaml"), "rate: 2")
+	if err := g.Reload(); err != nil || g.Trouble() != nil {
+		t.Errorf("%v, trouble %v", err, g.Trouble())
 	}
 }
 

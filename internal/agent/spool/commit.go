@@ -325,10 +325,11 @@ func (s *Spool) apply(t *txn, g *group, counted uint64) {
 	if more {
 		s.announce()
 	}
+	finished := s.finished
 	s.mu.Unlock()
-	if s.cfg.OnFinished != nil {
+	if finished != nil {
 		for _, name := range t.over {
-			s.cfg.OnFinished(name)
+			finished(name)
 		}
 	}
 }

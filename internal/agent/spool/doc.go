@@ -26,8 +26,8 @@
 // Above 80 % of the limit [Spool.Credit] is false. At the limit leases and
 // starts are refused with [ErrFull]; results of what was started are always
 // taken. Nothing is dropped, unless [Config.OnFull] is [DropOldest]: then the
-// oldest records go, and a gap record for each lease says which targets they
-// were about.
+// oldest records go, a gap record for each lease says which targets they were
+// about, and one more how many they were.
 //
 // When the disk is full, or cannot be written for another reason, Accept and
 // Start fail, records wait in memory (few: nothing new can be started), and

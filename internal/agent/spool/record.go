@@ -26,8 +26,9 @@ type Kind uint8
 const (
 	KindResult Kind = 1 // what became of targets of a lease
 	KindEvent  Kind = 2 // something that happened to the probe itself, see Event
-	// KindGap stands for Lost records that were dropped. The results of Items
-	// were in them; the zero Lease has those that were about no target.
+	// KindGap stands for records that were dropped. That of a lease has the
+	// Items whose results were in them, that of the zero Lease says how many
+	// were Lost in all, of every lease and of none.
 	KindGap Kind = 3
 )
 
@@ -50,7 +51,7 @@ type Record struct {
 	// Items are the targets it settles, by index in the chunk, ascending:
 	// measured, refused, interrupted, or given back.
 	Items []uint32
-	Lost  uint64 // of a gap
+	Lost  uint64 // of a gap of the zero Lease
 	Data  []byte // as it was appended
 }
 

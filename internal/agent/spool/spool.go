@@ -40,11 +40,7 @@ type Config struct {
 	// BootID tells a restart of the machine from one of the process. The
 	// default is the kernel's.
 	BootID string
-	// OnFinished is told every lease that is over: all of its targets have a
-	// record and all of these were acknowledged. It must not block nor call
-	// the Spool.
-	OnFinished func(Lease)
-	Logger     hclog.Logger
+	Logger hclog.Logger
 }
 
 // Spool is a journal and a queue in one file. All methods may be called at any
@@ -73,6 +69,8 @@ type Spool struct {
 	retry   time.Time     // when the next may be
 	broken  error         // nothing works any more
 	closing bool
+	// finished is told of leases that are over.
+	finished func(Lease)
 	// ackedSince is when the oldest of acks came, at most.
 	ackedSince time.Time
 }
@@ -126,6 +124,15 @@ func Open(cfg Config) (*Spool, *Recovery, error) {
 	}
 	go s.write()
 	return s, r, nil
+}
+
+// OnFinished says who is told, from now on, of every lease that is over: all of
+// its targets have a record and all of these were acknowledged. f must not block
+// nor call the Spool.
+func (s *Spool) OnFinished(f func(Lease)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finished = f
 }
 
 // begin loads the file and begins a new run.

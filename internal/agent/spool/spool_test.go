@@ -168,8 +168,8 @@ func TestAcceptRefused(t *testing.T) {
 func TestLeaseIsOver(t *testing.T) {
 	cfg := config(path(t))
 	var over []Lease
-	cfg.OnFinished = func(l Lease) { over = append(over, l) }
 	s, _ := open(t, cfg)
+	s.OnFinished(func(l Lease) { over = append(over, l) })
 	must(t, s.Accept(leaseA, []uint32{0, 1, 2}, []byte("offer")))
 	must(t, s.Append(result(leaseA, "a", 0)))
 	rs := results(t, s)
@@ -285,8 +285,8 @@ func TestNext(t *testing.T) {
 func TestReject(t *testing.T) {
 	cfg := config(path(t))
 	over := 0
-	cfg.OnFinished = func(Lease) { over++ }
 	s, _ := open(t, cfg)
+	s.OnFinished(func(Lease) { over++ })
 	must(t, s.Accept(leaseA, []uint32{0, 1}, nil))
 	must(t, s.Append(result(leaseA, "bad", 0)))
 	must(t, s.Append(result(leaseA, "good", 1)))

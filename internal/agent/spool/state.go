@@ -55,6 +55,12 @@ func (id *ID) UnmarshalText(b []byte) error {
 	return err
 }
 
+// ParseID is the inverse of String.
+func ParseID(s string) (id ID, err error) {
+	err = id.UnmarshalText([]byte(s))
+	return id, err
+}
+
 func sequenceKey(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 func sequenceOf(k []byte) uint64  { return binary.BigEndian.Uint64(k) }
 

@@ -178,7 +178,8 @@ func (t *txn) endRun() {
 const dropAtMost = 16 << 20
 
 // drop makes room: the oldest records go until a tenth of the limit is free, so
-// that this is not done for every record. For each lease one gap stays.
+// that this is not done for every record. A gap stays for each lease, and one
+// for all together.
 func (t *txn) drop() {
 	limit := t.spool.cfg.Limit
 	excess := t.state.bytes - limit + min(limit/10, dropAtMost)
@@ -187,26 +188,29 @@ func (t *txn) drop() {
 		old = append(old, sequenceOf(k))
 		excess -= int64(size(k, v))
 	}
+	all := &Record{Kind: KindGap, Time: time.Now()}
 	gaps := make(map[Lease]*Record)
-	var order []*Record
+	order := []*Record{all}
 	for _, n := range old {
 		r, _, ok := t.take(Key{t.state.idOf(n), n})
 		if !ok {
 			return
 		}
+		all.Lost += r.Lost
+		if r.Kind != KindGap {
+			all.Lost++
+			t.state.counters.Dropped++
+		}
+		if r.Lease == (Lease{}) {
+			continue
+		}
 		g := gaps[r.Lease]
 		if g == nil {
-			g = &Record{Kind: KindGap, Time: time.Now(), Lease: r.Lease}
+			g = &Record{Kind: KindGap, Time: all.Time, Lease: r.Lease}
 			gaps[r.Lease] = g
 			order = append(order, g)
 		}
 		g.Items = append(g.Items, r.Items...)
-		if r.Kind == KindGap {
-			g.Lost += r.Lost
-		} else {
-			g.Lost++
-			t.state.counters.Dropped++
-		}
 	}
 	for _, g := range order {
 		g.Items = ordered(g.Items)

@@ -1,4 +1,4 @@
-package report
+package stat
 
 import (
 	"slices"
@@ -7,10 +7,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-func distributionOf(values []int64) *distribution {
-	var d distribution
+func distributionOf(values []int64) *Distribution {
+	var d Distribution
 	for _, v := range values {
-		d.add(v)
+		d.Add(v)
 	}
 	return &d
 }
@@ -36,16 +36,40 @@ func TestBuckets(t *testing.T) {
 	}
 }
 
+// What is merged is as if it had been added, in few values and in many.
+func TestMerge(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n, m := rapid.SampledFrom([]int{0, 1, 7, exactValues - 3, exactValues}).Draw(t, "n"), rapid.SampledFrom([]int{0, 2, 5, exactValues + 1}).Draw(t, "m")
+		all := make([]int64, n+m)
+		for i := range all {
+			all[i] = int64(i) * 31 % 1009
+		}
+		whole, a, b := distributionOf(all), distributionOf(all[:n]), distributionOf(all[n:])
+		a.Merge(b)
+		if a.N() != whole.N() || a.Exact() != whole.Exact() {
+			t.Fatalf("%d values, exact %v: want %d, %v", a.N(), a.Exact(), whole.N(), whole.Exact())
+		}
+		if n+m == 0 {
+			return
+		}
+		for _, q := range []float64{0, 0.25, 0.5, 1} {
+			if got, want := a.Quantile(q), whole.Quantile(q); got != want {
+				t.Fatalf("quantile %v of %d + %d: %d, want %d", q, n, m, got, want)
+			}
+		}
+	})
+}
+
 // Few values give exact quantiles, many give the same within the error, in
 // memory that stays.
 func TestQuantiles(t *testing.T) {
-	if got := distributionOf([]int64{30, 10, 20}).quantile(0.5); got != 20 {
+	if got := distributionOf([]int64{30, 10, 20}).Quantile(0.5); got != 20 {
 		t.Errorf("median of three: %d", got)
 	}
-	if got := distributionOf([]int64{10, 20}).quantile(0.5); got != 15 {
+	if got := distributionOf([]int64{10, 20}).Quantile(0.5); got != 15 {
 		t.Errorf("median of two: %d", got)
 	}
-	if got := distributionOf([]int64{-7}).quantile(0.9); got != -7 {
+	if got := distributionOf([]int64{-7}).Quantile(0.9); got != -7 {
 		t.Errorf("of one: %d", got)
 	}
 	values := make([]int64, 4*exactValues)
@@ -54,11 +78,11 @@ func TestQuantiles(t *testing.T) {
 	}
 	want := slices.Clone(values)
 	d := distributionOf(values)
-	if d.exact() || d.values != nil || len(d.buckets) > 2*64*64 {
+	if d.Exact() || d.values != nil || len(d.buckets) > 2*64*64 {
 		t.Fatalf("%d values in %d buckets", len(values), len(d.buckets))
 	}
 	for _, q := range []float64{0, 0.01, 0.1, 0.5, 0.9, 1} {
-		got, exact := d.quantile(q), want[int(q*float64(len(want)-1))]
+		got, exact := d.Quantile(q), want[int(q*float64(len(want)-1))]
 		if diff := max(got, exact) - min(got, exact); diff > max(exact, -exact)/100+1 {
 			t.Errorf("quantile %v: %d, want %d", q, got, exact)
 		}

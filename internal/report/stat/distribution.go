@@ -1,4 +1,4 @@
-package report
+package stat
 
 import (
 	"math/bits"
@@ -13,10 +13,10 @@ const exactValues = 1 << 16
 // less than 1/128 of any value in it.
 const mantissa = 6
 
-// distribution answers for the quantiles of a stream of values in memory that
+// Distribution answers for the quantiles of a stream of values in memory that
 // does not grow with it: exactly up to exactValues, then with an error of at
-// most 0.8 % of the value.
-type distribution struct {
+// most 0.8 % of the value. The zero value is empty.
+type Distribution struct {
 	n      uint64
 	values []int64
 	// buckets, once there are any, hold all values: those at and above 0 at
@@ -24,30 +24,56 @@ type distribution struct {
 	buckets map[int]uint64
 }
 
-func (d *distribution) add(v int64) {
+// Add takes a value.
+func (d *Distribution) Add(v int64) {
 	d.n++
 	if d.buckets == nil && len(d.values) < exactValues {
 		d.values = append(d.values, v)
 		return
 	}
-	if d.buckets == nil {
-		d.buckets = make(map[int]uint64)
-		for _, v := range d.values {
-			d.buckets[bucket(v)]++
-		}
-		d.values = nil
-	}
+	d.fill()
 	d.buckets[bucket(v)]++
 }
 
-func (d *distribution) exact() bool { return d.buckets == nil }
+// fill puts what is exact into buckets.
+func (d *Distribution) fill() {
+	if d.buckets != nil {
+		return
+	}
+	d.buckets = make(map[int]uint64)
+	for _, v := range d.values {
+		d.buckets[bucket(v)]++
+	}
+	d.values = nil
+}
 
-// quantile is the value with q of the others below it, 0 <= q <= 1; between
+// Merge takes all values of e, which must not be used any more.
+func (d *Distribution) Merge(e *Distribution) {
+	if d.buckets == nil && e.buckets == nil && len(d.values)+len(e.values) <= exactValues {
+		d.n += e.n
+		d.values = append(d.values, e.values...)
+		return
+	}
+	d.fill()
+	e.fill()
+	d.n += e.n
+	for k, n := range e.buckets {
+		d.buckets[k] += n
+	}
+}
+
+// N is how many values there are.
+func (d *Distribution) N() uint64 { return d.n }
+
+// Exact reports whether quantiles have no error.
+func (d *Distribution) Exact() bool { return d.buckets == nil }
+
+// Quantile is the value with q of the others below it, 0 <= q <= 1; between
 // two exact values it is interpolated. There must be a value.
-func (d *distribution) quantile(q float64) int64 {
+func (d *Distribution) Quantile(q float64) int64 {
 	at := q * float64(d.n-1)
 	rank := uint64(at)
-	if d.exact() {
+	if d.Exact() {
 		slices.Sort(d.values)
 		low, high := d.values[rank], d.values[min(rank+1, d.n-1)]
 		return low + int64((at-float64(rank))*float64(high-low))

@@ -1,0 +1,64 @@
+package measure
+
+// NearPath is what is near a probe, as its measurement of the controller's own
+// listener shows: what is found here is not to be charged to its targets. The
+// values are those of the wire, and append-only.
+type NearPath uint8
+
+const (
+	NearPathUnknown       NearPath = 0
+	NearPathClean         NearPath = 1
+	NearPathStripsOption  NearPath = 2 // the option, or the cookie in it, does not get through as it is
+	NearPathDropsSynData  NearPath = 3 // a SYN's data does not get through whole
+	NearPathTerminatesTCP NearPath = 4 // somebody between the two ends connections
+)
+
+var nearPathNames = [...]string{"unknown", "clean", "strips_option", "drops_syn_data", "terminates_tcp"}
+
+func (n NearPath) String() string {
+	if int(n) < len(nearPathNames) {
+		return nearPathNames[n]
+	}
+	return nearPathNames[0]
+}
+
+// NearPathOf reads what is near a probe from its measurement of a listener that
+// is known to be good. Detail tells it for people: the verdict, and every
+// rewriting of the SYN on the way, also of what has nothing to do with Fast
+// Open.
+func NearPathOf(j *Judgement) (n NearPath, detail string) {
+	switch j.Verdict {
+	case JointSupported:
+		n = NearPathClean
+		for i := range j.Pairs {
+			if j.Pairs[i].Sight == SightOptionGone {
+				n = NearPathStripsOption // of the one kind; the other served instead
+			}
+		}
+	case JointOptionStripped, JointCookieStripped, JointOptionMirrored, JointCookieRewritten, JointOptionDropped:
+		n = NearPathStripsOption
+	case JointPayloadStripped, JointPayloadTruncated, JointDataDropped, JointBlackholedBefore, JointBlackholedAfterHandshake, JointReset:
+		n = NearPathDropsSynData
+	case JointProxied:
+		n = NearPathTerminatesTCP
+	}
+	detail = j.Verdict.String()
+	if j.Direction != DirectionUnknown {
+		detail += " " + j.Direction.String()
+	}
+	if j.Doubt != DoubtNone {
+		detail += " (" + j.Doubt.String() + ")"
+	}
+	if j.CarrierNAT {
+		detail += "; address changes between connections"
+	}
+	if j.Verdict == JointProxied {
+		return n, detail // the SYN is another: nothing of it was rewritten
+	}
+	for _, d := range j.Differences {
+		if d.Rewrite() {
+			detail += "; " + d.String()
+		}
+	}
+	return n, detail
+}

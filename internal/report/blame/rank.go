@@ -1,0 +1,21 @@
+package blame
+
+import "tfofleet/internal/measure"
+
+// rank is how far Fast Open got, more being further; 0 says nothing of it.
+// What breaks connections is below what never asks for Fast Open.
+func rank(v measure.Verdict) int {
+	switch v {
+	case measure.Supported:
+		return 5
+	case measure.DataTruncated:
+		return 4
+	case measure.CookieOnly, measure.CookieUnstable:
+		return 3
+	case measure.Unsupported:
+		return 2
+	case measure.OptionDropped, measure.DataDropped, measure.Reset, measure.FlowBlackholed, measure.BlackholedAfterHandshake, measure.ClientBlocked:
+		return 1
+	}
+	return 0
+}
