@@ -37,7 +37,7 @@ type surveyRun struct {
 	// share is how a fleet divides the targets; nil: this machine has them all.
 	share *pb.CreateSurveyRequest
 	out   string
-	read func(emit func(measure.Target) error) (targets.ReadStats, error)
+	read  func(emit func(measure.Target) error) (targets.ReadStats, error)
 
 	dir   string // of the dataset; given where a survey is resumed
 	lines targets.ReadStats

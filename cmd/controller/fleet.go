@@ -23,7 +23,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"tfofleet/internal/controller"
-	"tfofleet/internal/dataset"
+	"tfofleet/internal/dataset/place"
 	"tfofleet/internal/identity"
 	"tfofleet/internal/lease"
 	"tfofleet/internal/store"
@@ -97,7 +97,7 @@ func startFleet(ctx context.Context, f *serveFlags, addresses []string, log hclo
 	c.registry = prometheus.NewRegistry()
 	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	c.server, err = controller.New(ctx, controller.Config{
-		Dir: f.data, Lists: dataset.Join(f.dataset, "lists"), Dataset: func(id string) string { return dataset.Join(f.dataset, id) }, Store: c.db, Shared: shared, Name: f.name, Metrics: c.registry,
+		Dir: f.data, Lists: place.Join(f.dataset, "lists"), Dataset: func(id string) string { return place.Join(f.dataset, id) }, Store: c.db, Shared: shared, Name: f.name, Metrics: c.registry,
 		Heartbeat: f.heartbeat, TTL: rules.TTL, Version: version.String(), Authority: c.authority, Addresses: addresses, Logger: log,
 	})
 	if err != nil {

@@ -84,7 +84,7 @@ in a YAML file whose keys are the names of the flags.`,
 	fs.StringVar(&f.store, "store", "", "state of the fleet: a `URL` such as postgres://HOST/DATABASE (default SQLite in --data)")
 	fs.StringVar(&f.dataset, "dataset", "", "where the datasets go, `DIR` or s3://BUCKET/PREFIX (default surveys in --data)")
 	fs.StringVar(&f.ca, "ca", "", "`DIR` of the fleet's CA (default ca in --data)")
-	fs.StringVar(&f.name, "name", "", "`NAME` of this controller among several (default this host's)")
+	fs.StringVar(&f.name, "name", "", "`NAME` of this controller among several (default this host's with the port)")
 	fs.StringVar(&f.metrics, "metrics", "127.0.0.1:9464", "`ADDR` for Prometheus and health checks, empty for none")
 	fs.StringVar(&f.listen, "listen", ":7443", "`ADDR` that probes dial")
 	fs.StringSliceVar(&f.advertise, "advertise", nil, "`HOST:PORT` at which probes reach this controller, for join tokens; repeatable (default this host's name and the port of --listen)")
@@ -100,14 +100,14 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	if f.heartbeat < 100*time.Millisecond {
 		return fail(exitUsage, fmt.Errorf("--heartbeat %v is below 100ms", f.heartbeat))
 	}
-	if err := f.complete(); err != nil {
-		return err
-	}
 	listener, err := net.Listen("tcp", f.listen)
 	if err != nil {
 		return fail(exitFailure, err, "--listen ADDR names another address or port")
 	}
 	defer listener.Close() // it is closed already, unless the start failed
+	if err := f.complete(listener.Addr()); err != nil {
+		return err
+	}
 	addresses := f.advertise
 	if len(addresses) == 0 {
 		if addresses, err = ownAddress(listener.Addr()); err != nil {
@@ -139,7 +139,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 }
 
 // complete gives the flags that were left out what follows from the others.
-func (f *serveFlags) complete() error {
+func (f *serveFlags) complete(listen net.Addr) error {
 	if f.socket == "" {
 		f.socket = socketIn(f.data)
 	}
@@ -150,10 +150,11 @@ func (f *serveFlags) complete() error {
 		f.dataset = filepath.Join(f.data, "surveys")
 	}
 	if f.name == "" {
-		var err error
-		if f.name, err = os.Hostname(); err != nil {
+		own, err := ownAddress(listen)
+		if err != nil {
 			return fail(exitFailure, err, "--name NAME gives this controller a name")
 		}
+		f.name = own[0]
 	}
 	return nil
 }

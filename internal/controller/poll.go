@@ -62,7 +62,7 @@ func (s *Server) adopt(rec store.Survey) error {
 	v, ok := s.running(rec.ID)
 	if !ok {
 		// Whoever creates one takes a moment; not for ever, it may have died.
-		if rec.Phase == store.Creating && s.cfg.Now().Sub(rec.Created) < time.Minute {
+		if s.cfg.Shared && rec.Phase == store.Creating && s.cfg.Now().Sub(rec.Created) < time.Minute {
 			return nil
 		}
 		var err error

@@ -38,8 +38,8 @@ type Config struct {
 	TTL time.Duration
 	// MaxAge is when probes are asked to renew their sessions; default 1 h.
 	MaxAge time.Duration
-	// Name is this controller's among those that share the store; sessions that
-	// an earlier process left under it are over.
+	// Name is this controller's among those that share the store; what an earlier
+	// process left under it is its own. Default "controller".
 	Name string
 	// Shared: other controllers use the store as well.
 	Shared bool
@@ -61,7 +61,7 @@ type Config struct {
 
 // Server is a controller.
 type Server struct {
-	pb.UnsafeControlServiceServer
+	pb.UnimplementedControlServiceServer
 	pb.UnsafeProbeServiceServer
 
 	cfg    Config
@@ -105,7 +105,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		cfg.Now = time.Now
 	}
 	if cfg.Name == "" {
-		cfg.Name = newID()
+		cfg.Name = "controller"
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger.Named("controller"), drained: make(chan struct{}),
 		surveys: make(map[string]*survey), sessions: make(map[string]*session), names: make(map[string]bool)}
