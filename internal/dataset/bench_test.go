@@ -164,7 +164,7 @@ func benchmarkWriteChunk(b *testing.B, ms []measure.Measurement) {
 	b.ReportMetric(float64(len(ms))*float64(b.N)/b.Elapsed().Seconds(), "measurements/s")
 	size := int64(0)
 	for _, table := range []string{measurementsDir, attemptsDir} {
-		info, err := os.Stat(ChunkKey{Survey: "s1", Probe: "local"}.path(w.Dir(), table))
+		info, err := os.Stat(pathOf(b, w.Dir(), ChunkKey{Survey: "s1", Probe: "local"}, table))
 		if err != nil {
 			b.Fatal(err)
 		}

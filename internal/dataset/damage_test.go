@@ -44,7 +44,7 @@ func damaged(t *testing.T, dir, path string, content []byte) error {
 func TestDamagedTables(t *testing.T) {
 	for _, table := range []string{measurementsDir, attemptsDir} {
 		dir := sampleDataset(t)
-		path := ChunkKey{"s1", "local", 0}.path(dir, table)
+		path := pathOf(t, dir, ChunkKey{"s1", "local", 0}, table)
 		whole, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -78,11 +78,11 @@ func TestDamagedTables(t *testing.T) {
 func TestTableOfAnotherKind(t *testing.T) {
 	dir := sampleDataset(t)
 	k := ChunkKey{"s1", "local", 0}
-	content, err := os.ReadFile(k.path(dir, attemptsDir))
+	content, err := os.ReadFile(pathOf(t, dir, k, attemptsDir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := damaged(t, dir, k.path(dir, measurementsDir), content); err == nil || !strings.Contains(err.Error(), "another table") {
+	if err := damaged(t, dir, pathOf(t, dir, k, measurementsDir), content); err == nil || !strings.Contains(err.Error(), "another table") {
 		t.Error(err)
 	}
 }
@@ -99,11 +99,11 @@ func TestAttemptsOfAnotherChunk(t *testing.T) {
 		if err := w.WriteChunk(b, items(other)); err != nil {
 			t.Fatal(err)
 		}
-		content, err := os.ReadFile(b.path(w.Dir(), attemptsDir))
+		content, err := os.ReadFile(pathOf(t, w.Dir(), b, attemptsDir))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := damaged(t, w.Dir(), a.path(w.Dir(), attemptsDir), content); err == nil || !strings.Contains(err.Error(), want) {
+		if err := damaged(t, w.Dir(), pathOf(t, w.Dir(), a, attemptsDir), content); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("attempts of %d measurements: %v", other, err)
 		}
 	}
@@ -113,11 +113,11 @@ func TestAttemptsOfAnotherChunk(t *testing.T) {
 	if err := w.WriteChunk(b, ms); err != nil {
 		t.Fatal(err)
 	}
-	content, err := os.ReadFile(b.path(w.Dir(), attemptsDir))
+	content, err := os.ReadFile(pathOf(t, w.Dir(), b, attemptsDir))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := damaged(t, w.Dir(), a.path(w.Dir(), attemptsDir), content); err == nil || !strings.Contains(err.Error(), "belongs") {
+	if err := damaged(t, w.Dir(), pathOf(t, w.Dir(), a, attemptsDir), content); err == nil || !strings.Contains(err.Error(), "belongs") {
 		t.Error(err)
 	}
 }
@@ -146,7 +146,7 @@ func TestDamagedTargets(t *testing.T) {
 		}
 	}
 	// A Parquet file that is not ours.
-	content, err := os.ReadFile(ChunkKey{"s1", "local", 0}.path(sampleDataset(t), measurementsDir))
+	content, err := os.ReadFile(pathOf(t, sampleDataset(t), ChunkKey{"s1", "local", 0}, measurementsDir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestDamagedTargets(t *testing.T) {
 // A table is bytes from outside once a dataset was copied around.
 func FuzzReadChunk(f *testing.F) {
 	dir := sampleDataset(f)
-	path := ChunkKey{"s1", "local", 0}.path(dir, measurementsDir)
+	path := pathOf(f, dir, ChunkKey{"s1", "local", 0}, measurementsDir)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		f.Fatal(err)

@@ -2,11 +2,11 @@ package dataset
 
 import (
 	"io"
-	"os"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/compress/zstd"
 
+	"tfofleet/internal/dataset/place"
 	"tfofleet/internal/measure"
 )
 
@@ -33,24 +33,45 @@ func newEncoder() *encoder {
 	}
 }
 
-// encode writes ms to both tables, complete and sealed.
-func (c *encoder) encode(attempts, measurements *os.File, k *ChunkKey, ms []measure.Measurement) error {
+// attemptsKey is where a file of measurements keeps the id of its attempts.
+const attemptsKey = "tfofleet.attempts"
+
+// encode writes ms to both tables, complete and sealed, and returns the id of
+// the attempts.
+func (c *encoder) encode(attempts, measurements place.File, k *ChunkKey, ms []measure.Measurement) (id string, err error) {
 	a, m := &sealer{f: attempts}, &sealer{f: measurements}
-	c.attempts.Reset(a)
-	c.measurements.Reset(m)
+	reset(c.attempts, a)
+	reset(c.measurements, m)
 	if err := c.rows(k, ms); err != nil {
-		return err
+		return "", err
 	}
 	if err := c.attempts.Close(); err != nil {
-		return err
+		return "", err
 	}
+	id = idOf(a.sum)
+	c.measurements.SetKeyValueMetadata(attemptsKey, id)
 	if err := c.measurements.Close(); err != nil {
-		return err
+		return "", err
 	}
 	if err := a.seal(); err != nil {
-		return err
+		return "", err
 	}
-	return m.seal()
+	return id, m.seal()
+}
+
+// reset makes a writer begin a new file. The writer's own Reset wipes the paths
+// of the columns of the last file in memory that it shares with the next one,
+// whose columns then have no path (parquet-go issue 602, in v0.32.0): Spark and
+// Athena cannot read those. So they are taken away from the last one first.
+func reset[R any](w *parquet.GenericWriter[R], to io.Writer) {
+	if last := w.File(); last != nil {
+		for _, g := range last.Metadata().RowGroups {
+			for i := range g.Columns {
+				g.Columns[i].MetaData.PathInSchema = nil
+			}
+		}
+	}
+	w.Reset(to)
 }
 
 // rows hands the rows of both tables to their writers.

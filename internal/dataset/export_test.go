@@ -75,7 +75,7 @@ func TestExportJSONL(t *testing.T) {
 			t.Fatal(err)
 		}
 		var b []byte
-		for j, err := range joinsOf(w.Dir(), k) {
+		for j, err := range joinsOf(w.p, k) {
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+
+	"tfofleet/internal/dataset/place"
 )
 
 // join holds the rows of one measurement: its own and those of its attempts.
@@ -19,13 +21,18 @@ type join struct {
 // joins gives every measurement of the dataset.
 func joins(dir string) iter.Seq2[*join, error] {
 	return func(yield func(*join, error) bool) {
-		keys, err := Chunks(dir)
+		p, err := place.At(dir)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		keys, err := chunks(p)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
 		for _, k := range keys {
-			for j, err := range joinsOf(dir, k) {
+			for j, err := range joinsOf(p, k) {
 				if !yield(j, err) || err != nil {
 					return
 				}
@@ -36,15 +43,16 @@ func joins(dir string) iter.Seq2[*join, error] {
 
 // joinsOf gives the measurements of one chunk. Both files are read once, in
 // step: they are in the same order.
-func joinsOf(dir string, k ChunkKey) iter.Seq2[*join, error] {
+func joinsOf(p place.Place, k ChunkKey) iter.Seq2[*join, error] {
 	return func(yield func(*join, error) bool) {
-		measurements, err := openTable[measurementRow](k.path(dir, measurementsDir))
+		measurements, err := openTable[measurementRow](p, k.measurements())
 		if err != nil {
 			yield(nil, err)
 			return
 		}
 		defer measurements.Close()
-		attempts, err := openTable[attemptRow](k.path(dir, attemptsDir))
+		id, _ := measurements.pf.Lookup(attemptsKey)
+		attempts, err := openTable[attemptRow](p, k.attempts(id))
 		if err != nil {
 			yield(nil, err)
 			return

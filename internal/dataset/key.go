@@ -2,14 +2,12 @@ package dataset
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"tfofleet/internal/dataset/place"
 )
 
 // ChunkKey names a chunk of a survey as one probe measured it.
@@ -33,9 +31,22 @@ func (k ChunkKey) compare(l ChunkKey) int {
 	return cmp.Or(cmp.Compare(k.Survey, l.Survey), cmp.Compare(k.Chunk, l.Chunk), cmp.Compare(k.Probe, l.Probe))
 }
 
-// path is where the chunk's rows of a table are.
-func (k ChunkKey) path(dir, table string) string {
-	return filepath.Join(dir, table, fmt.Sprintf("%s.%s.%010d%s", escape(k.Survey), escape(k.Probe), k.Chunk, tableExt))
+// stem is what the names of the chunk's files begin with.
+func (k ChunkKey) stem() string {
+	return fmt.Sprintf("%s.%s.%010d", escape(k.Survey), escape(k.Probe), k.Chunk)
+}
+
+// measurements is the name of the file with the chunk's measurements.
+func (k ChunkKey) measurements() string { return measurementsDir + "/" + k.stem() + tableExt }
+
+// attempts is the name of the file with the attempts of the measurements that
+// carry id. Schema 1 began without one.
+func (k ChunkKey) attempts(id string) string {
+	name := attemptsDir + "/" + k.stem()
+	if id != "" {
+		name += "." + id
+	}
+	return name + tableExt
 }
 
 // escape turns a name into one that holds only letters, digits, '-', '_' and
@@ -75,37 +86,52 @@ func unescape(s string) (string, bool) {
 	return b.String(), escape(b.String()) == s
 }
 
-// parseKey is the inverse of path's last element.
-func parseKey(name string) (ChunkKey, bool) {
-	name, ok := strings.CutSuffix(name, tableExt)
+// parseKey takes the name of a chunk's file apart, without its directory; id is
+// empty but for attempts.
+func parseKey(name string) (k ChunkKey, id string, ok bool) {
+	name, ok = strings.CutSuffix(name, tableExt)
 	parts := strings.Split(name, ".")
+	if len(parts) == 4 {
+		id, parts = parts[3], parts[:3]
+		ok = ok && validID(id)
+	}
 	if !ok || len(parts) != 3 || len(parts[2]) != 10 {
-		return ChunkKey{}, false
+		return ChunkKey{}, "", false
 	}
 	survey, ok1 := unescape(parts[0])
 	probe, ok2 := unescape(parts[1])
 	chunk, err := strconv.ParseUint(parts[2], 10, 32)
-	return ChunkKey{survey, probe, uint32(chunk)}, ok1 && ok2 && err == nil
+	return ChunkKey{survey, probe, uint32(chunk)}, id, ok1 && ok2 && err == nil
+}
+
+// idOf is the id of attempts whose table sums up to sum: their content gives
+// them their name.
+func idOf(sum uint32) string { return fmt.Sprintf("%08x", sum) }
+
+func validID(id string) bool {
+	n, err := strconv.ParseUint(id, 16, 32)
+	return err == nil && idOf(uint32(n)) == id
 }
 
 // Chunks lists the chunks that are in the dataset, by survey, chunk and probe:
 // what all probes saw of one chunk is together. A directory in which no chunk
 // was finished yet has none; that is no error.
 func Chunks(dir string) ([]ChunkKey, error) {
-	return chunksOf(dir, measurementsDir)
+	p, err := place.At(dir)
+	if err != nil {
+		return nil, err
+	}
+	return chunks(p)
 }
 
-func chunksOf(dir, table string) ([]ChunkKey, error) {
-	entries, err := os.ReadDir(filepath.Join(dir, table))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+func chunks(p place.Place) ([]ChunkKey, error) {
+	infos, err := p.List(measurementsDir)
 	if err != nil {
 		return nil, err
 	}
 	var keys []ChunkKey
-	for _, e := range entries {
-		if k, ok := parseKey(e.Name()); ok {
+	for _, i := range infos {
+		if k, id, ok := parseKey(i.Name); ok && id == "" {
 			keys = append(keys, k)
 		}
 	}

@@ -1,7 +1,7 @@
 package dataset
 
 import (
-	"path/filepath"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -13,23 +13,25 @@ import (
 func TestKeyPath(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		k := ChunkKey{rapid.String().Draw(t, "survey"), rapid.String().Draw(t, "probe"), rapid.Uint32().Draw(t, "chunk")}
-		name := filepath.Base(k.path("dir", measurementsDir))
-		if got, ok := parseKey(name); got != k || !ok {
-			t.Fatalf("%q: %+v, %v", name, got, ok)
-		}
-		if dir := filepath.Dir(k.path("dir", measurementsDir)); dir != filepath.Join("dir", measurementsDir) {
-			t.Fatalf("%q leads out of the table", dir)
+		id := rapid.SampledFrom([]string{"", "0123abcd", "ffffffff"}).Draw(t, "id")
+		for name, want := range map[string]string{k.measurements(): "", k.attempts(id): id} {
+			if got, gotID, ok := parseKey(path.Base(name)); got != k || gotID != want || !ok {
+				t.Fatalf("%q: %+v, %q, %v", name, got, gotID, ok)
+			}
+			if dir := path.Dir(name); dir != measurementsDir && dir != attemptsDir {
+				t.Fatalf("%q leads out of the table", dir)
+			}
 		}
 	})
 }
 
 func FuzzParseKey(f *testing.F) {
-	for _, s := range []string{"s1.local.0000000000.parquet", "%2F.%25.4294967295.parquet", "a.b.c", "a.b.4294967296.parquet", ".tmp-1", "%2.%zz.0000000001.parquet", "%41.b.0000000001.parquet"} {
+	for _, s := range []string{"s1.local.0000000000.parquet", "%2F.%25.4294967295.parquet", "a.b.c", "a.b.4294967296.parquet", ".tmp-1", "%2.%zz.0000000001.parquet", "%41.b.0000000001.parquet", "a.b.0000000001.0123abcd.parquet", "a.b.0000000001.0123ABCD.parquet", "a.b.0000000001..parquet"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
 		// One name per chunk: what is read as a key is what the key is called.
-		if k, ok := parseKey(name); ok && filepath.Base(k.path("", measurementsDir)) != name {
+		if k, id, ok := parseKey(name); ok && path.Base(k.attempts(id)) != name {
 			t.Fatalf("%q is not the name of %+v", name, k)
 		}
 	})

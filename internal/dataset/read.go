@@ -4,6 +4,7 @@ import (
 	"io"
 	"iter"
 
+	"tfofleet/internal/dataset/place"
 	"tfofleet/internal/measure"
 	"tfofleet/internal/tfo"
 )
@@ -35,7 +36,12 @@ func Read(dir string) iter.Seq2[Record, error] {
 // ReadChunk is [Read] for one chunk.
 func ReadChunk(dir string, k ChunkKey) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		for j, err := range joinsOf(dir, k) {
+		p, err := place.At(dir)
+		if err != nil {
+			yield(Record{}, err)
+			return
+		}
+		for j, err := range joinsOf(p, k) {
 			if err != nil {
 				yield(Record{}, err)
 				return
@@ -81,13 +87,18 @@ type Row struct {
 // Rows is [Read] without the attempts, which it does not open.
 func Rows(dir string) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
-		keys, err := Chunks(dir)
+		p, err := place.At(dir)
+		if err != nil {
+			yield(Row{}, err)
+			return
+		}
+		keys, err := chunks(p)
 		if err != nil {
 			yield(Row{}, err)
 			return
 		}
 		for _, k := range keys {
-			if !rowsOf(dir, k, yield) {
+			if !rowsOf(p, k, yield) {
 				return
 			}
 		}
@@ -95,8 +106,8 @@ func Rows(dir string) iter.Seq2[Row, error] {
 }
 
 // rowsOf reports whether to go on with the next chunk.
-func rowsOf(dir string, k ChunkKey, yield func(Row, error) bool) bool {
-	t, err := openTable[measurementRow](k.path(dir, measurementsDir))
+func rowsOf(p place.Place, k ChunkKey, yield func(Row, error) bool) bool {
+	t, err := openTable[measurementRow](p, k.measurements())
 	if err != nil {
 		yield(Row{}, err)
 		return false

@@ -4,12 +4,17 @@ import (
 	"context"
 	"io"
 
+	"tfofleet/internal/dataset/place"
 	"tfofleet/internal/measure"
 )
 
 // run reads one dataset.
 func (s *Scan) run(ctx context.Context, n int, dir string, visit []func(*Batch) error) error {
-	keys, err := Chunks(dir)
+	p, err := place.At(dir)
+	if err != nil {
+		return err
+	}
+	keys, err := chunks(p)
 	if err != nil {
 		return err
 	}
@@ -20,7 +25,7 @@ func (s *Scan) run(ctx context.Context, n int, dir string, visit []func(*Batch) 
 		}
 		b.reset()
 		b.ChunkKey, b.Dir, b.Last = k, n, i == len(keys)-1 || keys[i+1].Chunk != k.Chunk || keys[i+1].Survey != k.Survey
-		if err := s.read(dir, k, &b); err != nil {
+		if err := s.read(p, k, &b); err != nil {
 			return err
 		}
 		if err := visit[0](&b); err != nil {
@@ -30,8 +35,8 @@ func (s *Scan) run(ctx context.Context, n int, dir string, visit []func(*Batch) 
 	return nil
 }
 
-func (s *Scan) read(dir string, k ChunkKey, b *Batch) error {
-	t, err := openTable[measurementRow](k.path(dir, measurementsDir))
+func (s *Scan) read(p place.Place, k ChunkKey, b *Batch) error {
+	t, err := openTable[measurementRow](p, k.measurements())
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
+
+	"tfofleet/internal/dataset/place"
 )
 
 // A Parquet file has checksums for its pages, but none for what says where
@@ -27,7 +28,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // sealer writes a table and sums it up on the way.
 type sealer struct {
-	f    *os.File
+	f    place.File
 	sum  uint32
 	size int64
 }

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
+
+	"tfofleet/internal/dataset/place"
 )
 
 // SchemaVersion is the version of the directory's layout and tables that this
@@ -89,14 +89,18 @@ const surveyFile = "survey.json"
 // ReadSurvey reads DIR/survey.json. The error is fs.ErrNotExist when there is
 // none, and says so when a newer version wrote it.
 func ReadSurvey(dir string) (*Survey, error) {
-	path := filepath.Join(dir, surveyFile)
-	b, err := os.ReadFile(path)
+	p, err := place.At(dir)
+	if err != nil {
+		return nil, err
+	}
+	b, err := p.Load(surveyFile, nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s is not a dataset: %w", dir, err)
 	}
 	if err != nil {
 		return nil, err
 	}
+	path := p.Path(surveyFile)
 	var s Survey
 	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -108,7 +112,7 @@ func ReadSurvey(dir string) (*Survey, error) {
 }
 
 // writeSurvey publishes survey.json with put: create or replace.
-func writeSurvey(dir string, s *Survey, put func(f *file) error) error {
+func writeSurvey(p place.Place, s *Survey, put func(f place.File, name string) error) error {
 	c := *s
 	c.Schema = SchemaVersion
 	c.Created = c.Created.UTC()
@@ -126,16 +130,16 @@ func writeSurvey(dir string, s *Survey, put func(f *file) error) error {
 	if err != nil {
 		return err
 	}
-	f, err := createTemp(filepath.Join(dir, surveyFile))
+	f, err := p.New("")
 	if err != nil {
 		return err
 	}
-	defer f.discard()
+	defer f.Discard()
 	if _, err := f.Write(append(b, '\n')); err != nil {
 		return err
 	}
-	if err := f.finish(); err != nil {
+	if err := f.Finish(); err != nil {
 		return err
 	}
-	return put(f)
+	return put(f, surveyFile)
 }

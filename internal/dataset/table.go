@@ -3,44 +3,43 @@ package dataset
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/parquet-go/parquet-go"
+
+	"tfofleet/internal/dataset/place"
 )
 
 // table reads the rows of one file in order.
 type table[R any] struct {
-	f    *os.File
+	f    place.Source
+	path string
+	pf   *parquet.File
 	r    *parquet.GenericReader[R]
 	rows [batchRows]R
 	i, n int
 	err  error // what ends the rows, once n are through
 }
 
-func openTable[R any](path string) (*table[R], error) {
-	f, err := os.Open(path)
+func openTable[R any](p place.Place, name string) (*table[R], error) {
+	f, err := p.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	pf, err := openParquet[R](f)
 	if err != nil {
 		f.Close()
-		return nil, inFile(f, err)
+		return nil, inFile(p.Path(name), err)
 	}
-	return &table[R]{f: f, r: parquet.NewGenericReader[R](pf)}, nil
+	return &table[R]{f: f, path: p.Path(name), pf: pf, r: parquet.NewGenericReader[R](pf)}, nil
 }
 
 // openParquet opens a sealed table of rows R.
-func openParquet[R any](f *os.File) (*parquet.File, error) {
-	info, err := f.Stat()
-	if err != nil {
+func openParquet[R any](f place.Source) (*parquet.File, error) {
+	if err := checkSeal(f, f.Size()); err != nil {
 		return nil, err
 	}
-	if err := checkSeal(f, info.Size()); err != nil {
-		return nil, err
-	}
-	pf, err := parquet.OpenFile(f, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+	pf, err := parquet.OpenFile(f, f.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return nil, err
 	}
@@ -75,9 +74,9 @@ func (t *table[R]) next() (*R, error) {
 	return &t.rows[t.i-1], nil
 }
 
-func (t *table[R]) wrap(err error) error { return inFile(t.f, err) }
+func (t *table[R]) wrap(err error) error { return inFile(t.path, err) }
 
 // Close closes the file. What the Parquet reader holds is memory alone.
 func (t *table[R]) Close() error { return t.f.Close() }
 
-func inFile(f *os.File, err error) error { return fmt.Errorf("%s: %w", f.Name(), err) }
+func inFile(path string, err error) error { return fmt.Errorf("%s: %w", path, err) }

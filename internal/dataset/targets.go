@@ -2,16 +2,16 @@ package dataset
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"iter"
-	"os"
-	"path/filepath"
 	"strconv"
 
 	"github.com/parquet-go/parquet-go"
 
+	"tfofleet/internal/dataset/place"
 	"tfofleet/internal/measure"
 )
 
@@ -34,20 +34,23 @@ func writeTargets(dir string, chunkSize, maxChunks int, seq iter.Seq2[measure.Ta
 	if chunkSize < 1 {
 		return 0, fmt.Errorf("chunk size %d", chunkSize)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return 0, err
-	}
-	path := filepath.Join(dir, targetsFile)
-	if _, err := os.Lstat(path); err == nil {
-		return 0, &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
-	}
-	f, err := createTemp(path)
+	p, err := place.At(dir)
 	if err != nil {
 		return 0, err
 	}
-	defer f.discard()
+	if err := p.Prepare(); err != nil {
+		return 0, err
+	}
+	if have, err := p.Has(targetsFile); have || err != nil {
+		return 0, cmp.Or(err, error(&fs.PathError{Op: "create", Path: p.Path(targetsFile), Err: fs.ErrExist}))
+	}
+	f, err := p.New("")
+	if err != nil {
+		return 0, err
+	}
+	defer f.Discard()
 
-	out := &sealer{f: f.File}
+	out := &sealer{f: f}
 	w := parquet.NewGenericWriter[targetRow](out, append(writerOptions(),
 		parquet.MaxRowsPerRowGroup(int64(chunkSize)),
 		parquet.KeyValueMetadata(chunkSizeKey, strconv.Itoa(chunkSize)))...)
@@ -81,10 +84,10 @@ func writeTargets(dir string, chunkSize, maxChunks int, seq iter.Seq2[measure.Ta
 	if err := out.seal(); err != nil {
 		return 0, err
 	}
-	if err := f.finish(); err != nil {
+	if err := f.Finish(); err != nil {
 		return 0, err
 	}
-	if err := f.create(); err != nil {
+	if err := f.Create(targetsFile); err != nil {
 		return 0, err
 	}
 	return n, nil
@@ -93,7 +96,8 @@ func writeTargets(dir string, chunkSize, maxChunks int, seq iter.Seq2[measure.Ta
 // Targets is an open targets.parquet. Its methods may be called from several
 // goroutines.
 type Targets struct {
-	f         *os.File
+	f         place.Source
+	path      string
 	pf        *parquet.File
 	chunkSize int
 }
@@ -101,14 +105,18 @@ type Targets struct {
 // OpenTargets opens DIR/targets.parquet; the error is fs.ErrNotExist when the
 // targets were not frozen yet.
 func OpenTargets(dir string) (*Targets, error) {
-	f, err := os.Open(filepath.Join(dir, targetsFile))
+	p, err := place.At(dir)
 	if err != nil {
 		return nil, err
 	}
-	t := &Targets{f: f}
+	f, err := p.Open(targetsFile)
+	if err != nil {
+		return nil, err
+	}
+	t := &Targets{f: f, path: p.Path(targetsFile)}
 	if err := t.open(); err != nil {
 		f.Close()
-		return nil, inFile(f, err)
+		return nil, inFile(t.path, err)
 	}
 	return t, nil
 }
@@ -136,14 +144,14 @@ func (t *Targets) Chunks() int { return len(t.pf.RowGroups()) }
 // Chunk reads the targets of chunk i: items i*ChunkSize and on.
 func (t *Targets) Chunk(i int) ([]measure.Target, error) {
 	if i < 0 || i >= t.Chunks() {
-		return nil, inFile(t.f, fmt.Errorf("no chunk %d among %d", i, t.Chunks()))
+		return nil, inFile(t.path, fmt.Errorf("no chunk %d among %d", i, t.Chunks()))
 	}
 	group := t.pf.RowGroups()[i]
 	r := parquet.NewGenericRowGroupReader[targetRow](group)
 	defer r.Close()
 	rows := make([]targetRow, group.NumRows())
 	if n, err := r.Read(rows); n < len(rows) {
-		return nil, inFile(t.f, cmp.Or(err, io.ErrUnexpectedEOF))
+		return nil, inFile(t.path, cmp.Or(err, io.ErrUnexpectedEOF))
 	}
 	ts := make([]measure.Target, len(rows))
 	var p parser
@@ -152,10 +160,66 @@ func (t *Targets) Chunk(i int) ([]measure.Target, error) {
 		ts[j] = measure.Target{Item: uint64(r.Item), Addr: p.addr("address", r.Address), Port: uint16(r.Port), Hostname: r.Hostname}
 	}
 	if p.err != nil {
-		return nil, inFile(t.f, p.err)
+		return nil, inFile(t.path, p.err)
 	}
 	return ts, nil
 }
 
 // Close closes the file.
 func (t *Targets) Close() error { return t.f.Close() }
+
+// CopyTargets makes the frozen targets of one directory those of another: by a
+// link, by a copy that the object store makes, or byte by byte. Targets that
+// are there already stay; that is no error.
+func CopyTargets(from, to string) error {
+	src, err := place.At(from)
+	if err != nil {
+		return err
+	}
+	dst, err := place.At(to)
+	if err != nil {
+		return err
+	}
+	if err := dst.Prepare(); err != nil {
+		return err
+	}
+	if done, err := dst.Copy(src, targetsFile); done || err != nil {
+		return err
+	}
+	r, err := src.Open(targetsFile)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	f, err := dst.New("")
+	if err != nil {
+		return err
+	}
+	defer f.Discard()
+	if _, err := io.Copy(f, io.NewSectionReader(r, 0, r.Size())); err != nil {
+		return err
+	}
+	if err := checkSeal(f, r.Size()); err != nil {
+		return inFile(src.Path(targetsFile), err)
+	}
+	if err := f.Finish(); err != nil {
+		return err
+	}
+	if err := f.Create(targetsFile); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// RemoveTargets removes the frozen targets in dir, and dir when nothing else is
+// in it. It is no error when they are not there.
+func RemoveTargets(dir string) error {
+	p, err := place.At(dir)
+	if err != nil {
+		return err
+	}
+	if err := p.Remove(targetsFile); err != nil {
+		return err
+	}
+	return p.RemoveEmpty()
+}

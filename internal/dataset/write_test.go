@@ -1,14 +1,20 @@
 package dataset
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/parquet-go/parquet-go"
+
+	"tfofleet/internal/dataset/place"
 	"tfofleet/internal/measure"
 )
 
@@ -19,6 +25,19 @@ func items(n int) []measure.Measurement {
 		ms[i].Item = uint64(i)
 	}
 	return ms
+}
+
+// pathOf is where the chunk's rows of a table are; there is one such file.
+func pathOf(t testing.TB, dir string, k ChunkKey, table string) string {
+	t.Helper()
+	if table == measurementsDir {
+		return filepath.Join(dir, k.measurements())
+	}
+	paths, err := filepath.Glob(filepath.Join(dir, attemptsDir, k.stem()+".*"))
+	if err != nil || len(paths) != 1 {
+		t.Fatalf("attempts of %v: %q, %v", k, paths, err)
+	}
+	return paths[0]
 }
 
 // files lists everything below dir that is no directory.
@@ -80,64 +99,120 @@ func TestChunkIsCreatedOnceConcurrently(t *testing.T) {
 	}
 }
 
-// What a crash leaves is not seen by readers and removed by the next writer.
+// orphan leaves attempts without measurements, as a crash between the two does.
+func orphan(t testing.TB, w *Writer, k ChunkKey, ms []measure.Measurement) (path string) {
+	t.Helper()
+	if err := w.WriteChunk(k, ms); err != nil {
+		t.Fatal(err)
+	}
+	path = pathOf(t, w.Dir(), k, attemptsDir)
+	if err := os.Remove(pathOf(t, w.Dir(), k, measurementsDir)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// What a crash leaves is not seen by readers. The next writer removes it, but
+// not what another one may be about to finish.
 func TestCrashLeftovers(t *testing.T) {
 	w := newDataset(t)
-	whole := ChunkKey{"s1", "local", 0}
-	if err := w.WriteChunk(whole, items(2)); err != nil {
+	if err := w.WriteChunk(ChunkKey{"s1", "local", 0}, items(2)); err != nil {
 		t.Fatal(err)
 	}
-	// A crash between the two tables of a chunk, and ones in the middle of a file.
-	half := ChunkKey{"s1", "local", 1}
-	if err := w.WriteChunk(half, items(2)); err != nil {
+	old := orphan(t, w, ChunkKey{"s1", "local", 1}, items(2))
+	young := orphan(t, w, ChunkKey{"s1", "local", 2}, items(2))
+	then := time.Now().Add(-forsaken - time.Hour)
+	if err := os.Chtimes(old, then, then); err != nil {
 		t.Fatal(err)
-	}
-	if err := os.Remove(half.path(w.Dir(), measurementsDir)); err != nil {
-		t.Fatal(err)
-	}
-	for _, table := range []string{"", measurementsDir, attemptsDir} {
-		if err := os.WriteFile(filepath.Join(w.Dir(), table, tempPrefix+"1"), []byte("PAR1"), 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
 	if got := readAll(t, w.Dir()); len(got) != 2 {
 		t.Fatalf("%d measurements before the next writer", len(got))
 	}
-
 	w, err := Open(w.Dir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range files(t, w.Dir()) {
-		if strings.Contains(name, tempPrefix) || strings.Contains(name, filepath.Base(half.path("", attemptsDir))) {
-			t.Errorf("%s is still there", name)
-		}
+	if exists(old) || !exists(young) {
+		t.Errorf("of attempts without measurements, the old ones are there: %v, the young ones: %v", exists(old), exists(young))
 	}
-	if err := w.WriteChunk(half, items(5)); err != nil {
+	if err := w.WriteChunk(ChunkKey{"s1", "local", 1}, items(5)); err != nil {
 		t.Fatal(err)
 	}
 	if got := readAll(t, w.Dir()); len(got) != 7 {
 		t.Fatalf("%d measurements after the chunk was written again", len(got))
 	}
+	// The survey has ended: nobody is about to finish anything.
+	done := testSurvey()
+	done.State = StateDone
+	if err := w.PutSurvey(done); err != nil {
+		t.Fatal(err)
+	}
+	if exists(young) {
+		t.Error("attempts without measurements are there at the end")
+	}
+	if got := readAll(t, w.Dir()); len(got) != 7 {
+		t.Fatalf("%d measurements at the end", len(got))
+	}
 }
 
-// Attempts left by a write that failed halfway do not end up beside other
-// measurements.
-func TestHalfWrittenChunkIsReplaced(t *testing.T) {
+// Attempts of a chunk that was written otherwise go, whatever their age.
+func TestAttemptsOfTheLoserGo(t *testing.T) {
 	w := newDataset(t)
 	k := ChunkKey{"s1", "local", 0}
-	if err := w.WriteChunk(k, items(9)); err != nil {
-		t.Fatal(err)
+	left := orphan(t, w, k, items(9))
+	again := orphan(t, w, k, items(9))
+	if left != again {
+		t.Fatalf("the same attempts are %s and %s", left, again)
 	}
-	if err := os.Remove(k.path(w.Dir(), measurementsDir)); err != nil {
-		t.Fatal(err)
+	if created, err := w.CreateChunk(k, items(2)); !created || err != nil {
+		t.Fatal(created, err)
 	}
-	if err := w.WriteChunk(k, items(2)); err != nil {
-		t.Fatal(err)
+	if !exists(left) {
+		t.Fatal("somebody may be about to lose with them")
 	}
 	if got := readAll(t, w.Dir()); len(got) != 2 {
 		t.Fatalf("%d measurements", len(got))
 	}
+	if _, err := Open(w.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	if exists(left) {
+		t.Error("they are still there")
+	}
+	if got := readAll(t, w.Dir()); len(got) != 2 {
+		t.Fatalf("%d measurements", len(got))
+	}
+}
+
+// A writer that slept between the two tables for so long that its attempts were
+// removed writes them again.
+func TestAttemptsRemovedUnderTheWriter(t *testing.T) {
+	w := newDataset(t)
+	k := ChunkKey{"s1", "local", 0}
+	w.p = sweptPlace{w.p}
+	if created, err := w.CreateChunk(k, items(3)); !created || err != nil {
+		t.Fatal(created, err)
+	}
+	if got := readAll(t, w.Dir()); len(got) != 3 {
+		t.Fatalf("%d measurements", len(got))
+	}
+}
+
+// sweptPlace removes all attempts at the first question for some.
+type sweptPlace struct{ place.Place }
+
+func (p sweptPlace) Has(name string) (bool, error) {
+	if strings.HasPrefix(name, attemptsDir) {
+		if err := p.Remove(name); err != nil {
+			return false, err
+		}
+	}
+	return p.Place.Has(name)
 }
 
 func TestCreateAndOpen(t *testing.T) {
@@ -168,6 +243,46 @@ func TestCreateAndOpen(t *testing.T) {
 	}
 	if got := files(t, dir); len(got) != 1 {
 		t.Fatalf("left behind: %v", got)
+	}
+}
+
+// Every file of a writer says whose columns its columns are, the first as the
+// hundredth, and the same measurements make the same bytes.
+func TestReusedEncoder(t *testing.T) {
+	w := newDataset(t)
+	for table, columns := range map[string]int{measurementsDir: len(columnNames(measurementRow{})), attemptsDir: len(columnNames(attemptRow{}))} {
+		var first []byte
+		for range 3 {
+			k := ChunkKey{"s1", table, 0}
+			if err := w.WriteChunk(k, items(100)); err != nil {
+				t.Fatal(err)
+			}
+			path := pathOf(t, w.Dir(), k, table)
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pf, err := parquet.OpenFile(bytes.NewReader(b), int64(len(b)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, c := range pf.Metadata().RowGroups[0].Columns {
+				if want := pf.Schema().Columns()[i]; !slices.Equal(c.MetaData.PathInSchema, want) {
+					t.Errorf("%s: column %d is %q, want %q", table, i, c.MetaData.PathInSchema, want)
+				}
+			}
+			if n := len(pf.Root().Columns()); n != columns {
+				t.Errorf("%d columns, want %d", n, columns)
+			}
+			if first == nil {
+				first = b
+			}
+			if !bytes.Equal(b, first) {
+				t.Errorf("%s: the same measurements, other bytes", table)
+			}
+			os.Remove(pathOf(t, w.Dir(), k, attemptsDir))
+			os.Remove(pathOf(t, w.Dir(), k, measurementsDir))
+		}
 	}
 }
 

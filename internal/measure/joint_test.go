@@ -353,6 +353,9 @@ func TestJointNumbers(t *testing.T) {
 	}
 	for s := SightNone; s <= SightUnclear; s++ {
 		check("sight ", s)
+		if s.Text() == "" || s.Text() == s.String() {
+			t.Errorf("%v has no text", s)
+		}
 	}
 	for b := BondNone; b <= BondOrder; b++ {
 		check("bond ", b)

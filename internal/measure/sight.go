@@ -64,6 +64,43 @@ func (s Sight) String() string {
 	return "unknown"
 }
 
+var sightTexts = [...]string{
+	SightNone:           "not judged: a SYN of this kind never becomes a connection",
+	SightIntact:         "arrived as it was sent, and was answered",
+	SightOther:          "the listener saw another SYN than was sent, or none, and yet the client was answered",
+	SightOptionGone:     "the SYN arrived without its option",
+	SightCookieGone:     "the option arrived without its cookie",
+	SightCookieChanged:  "the option arrived with another cookie",
+	SightPayloadGone:    "the option arrived, and none of the SYN's data",
+	SightPayloadCut:     "part of the SYN's data arrived",
+	SightOptionLost:     "the SYN with the option was lost on its way there; sent again without, it arrived",
+	SightDataLost:       "the SYN with data was lost on its way there; sent again without, it arrived",
+	SightAnswerLost:     "the SYN arrived whole; the SYN-ACK with the cookie was lost on its way back",
+	SightCookieMissing:  "the SYN arrived whole; the SYN-ACK came back without the option",
+	SightCookieEmptied:  "the SYN arrived whole; the SYN-ACK came back with an empty option",
+	SightCookieAltered:  "the SYN arrived whole; another cookie than the listener gives came back",
+	SightCookieRefused:  "the cookie was given to another address of the client's, and refused",
+	SightDeadForward:    "after the SYN nothing of the client's arrived",
+	SightDeadReturn:     "after the SYN-ACK nothing of the listener's came back",
+	SightDeadBoth:       "after the handshake's first two segments nothing got through, either way",
+	SightUnheardForward: "no answer; the SYN did not arrive",
+	SightUnheardReturn:  "no answer, though the SYN arrived",
+	SightUnheard:        "no answer; whether the SYN arrived is not known",
+	SightRefused:        "refused or cut off, and not by the listener",
+	SightWithheld:       "all arrived, and the listener's own kernel withheld Fast Open",
+	SightUnjoined:       "connected, and not known to have arrived",
+	SightLocal:          "this machine did not send what it should have",
+	SightUnclear:        "both ends contradict each other in a way that has no name",
+}
+
+// Text says for people what the sight is.
+func (s Sight) Text() string {
+	if int(s) < len(sightTexts) {
+		return sightTexts[s]
+	}
+	return s.String()
+}
+
 // viewer judges the attempts of one measurement.
 type viewer struct {
 	base  baseline

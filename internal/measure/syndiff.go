@@ -261,6 +261,9 @@ func (o tcpOption) field() (f SynField, value string, known bool) {
 	case o.kind == kindTimestamps && len(o.body) == 8:
 		return FieldTimestamps, fmt.Sprintf("%x", o.body), true
 	}
+	if len(o.body) == 0 {
+		return FieldOption, "empty", false
+	}
 	return FieldOption, fmt.Sprintf("%x", o.body), o.kind == kindMPTCP
 }
 

@@ -1,7 +1,9 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"tfofleet/internal/dataset"
@@ -12,6 +14,7 @@ import (
 const (
 	NoteUnfinished   = "unfinished"    // the survey runs, was cancelled, failed or was killed
 	NoteVantage      = "vantage"       // the probe's own host spoilt measurements
+	NoteBroken       = "broken"        // a vantage point sees a fault everywhere
 	NoteProbeSysctl  = "probe_sysctl"  // a setting of a probe's kernel spoils, or may spoil, measurements
 	NoteAllOffline   = "all_offline"   // nothing was reached, or nothing over one IP version
 	NoteInconclusive = "inconclusive"  // many measurements without an answer
@@ -39,14 +42,17 @@ const (
 )
 
 // attention lists what a person should look at, gravest for the rest first.
-func attention(s *Summary, inconclusive conditions) []Note {
+func attention(s *Summary, inconclusive []ConditionCount) []Note {
 	ns := notes{}
 	ns.unfinished(s)
-	ns.probes(s.Survey.Probes)
+	for i := range s.Surveys {
+		ns.probes(s.Surveys[i].Probes)
+	}
 	ns.vantage(s.Conditions)
+	ns.broken(s.Targets.Broken)
 	ns.offline(s)
 	ns.inconclusive(s, inconclusive)
-	ns.oneFault(s.ByProbe)
+	ns.oneFault(s)
 	if s.Refused > 0 {
 		ns.add(NoteRefused, s.Refused, "%s refused by the probe's policy, nothing was sent. Allow the ranges or ports if they are yours to measure.", targets(s.Refused, "was", "were"))
 	}
@@ -65,11 +71,36 @@ func (ns *notes) add(code string, count uint64, format string, args ...any) {
 	*ns = append(*ns, Note{code, fmt.Sprintf(format, args...), count})
 }
 
+// unfinished tells of the surveys that are not done. What is missing can be told
+// only where one dataset holds all that was counted.
 func (ns *notes) unfinished(s *Summary) {
+	for i := range s.Surveys {
+		v := &s.Surveys[i]
+		what := ended(v)
+		if what == "" {
+			continue
+		}
+		name := "The survey"
+		missing := uint64(0)
+		if len(s.Surveys) > 1 {
+			name = "Survey " + cmp.Or(v.Name, v.ID)
+		} else {
+			missing = v.Counts.Planned - min(v.Counts.Planned, s.Measurements)
+		}
+		if missing == 0 {
+			ns.add(NoteUnfinished, 0, "%s %s.", name, what)
+			continue
+		}
+		ns.add(NoteUnfinished, missing, "%s %s: %s not in the dataset. Resume it to measure what is missing.", name, what, targets(missing, "is", "are"))
+	}
+}
+
+// ended says how a survey ended that is not done.
+func ended(v *dataset.Survey) string {
 	var what string
-	switch s.Survey.State {
+	switch v.State {
 	case dataset.StateDone:
-		return
+		return ""
 	case dataset.StateRunning:
 		what = "still runs or was killed"
 	case dataset.StateInterrupted:
@@ -79,15 +110,18 @@ func (ns *notes) unfinished(s *Summary) {
 	default:
 		what = "has failed"
 	}
-	if s.Survey.Reason != "" {
-		what += " (" + s.Survey.Reason + ")"
+	if v.Reason != "" {
+		what += " (" + v.Reason + ")"
 	}
-	missing := s.Survey.Counts.Planned - min(s.Survey.Counts.Planned, s.Measurements)
-	if missing == 0 {
-		ns.add(NoteUnfinished, 0, "The survey %s.", what)
-		return
+	return what
+}
+
+// broken names vantage points whose own side is at fault.
+func (ns *notes) broken(vantages []Broken) {
+	for _, b := range vantages {
+		ns.add(NoteBroken, b.Count, "Probe %s gives %s to %s of the targets that others find %s (%s of %s). That is of its own network: they are not charged with it.",
+			b.Probe, b.Verdict, percent(b.Count, b.Of), b.Others, number(b.Count), number(b.Of))
 	}
-	ns.add(NoteUnfinished, missing, "The survey %s: %s not in the dataset. Resume it to measure what is missing.", what, targets(missing, "is", "are"))
 }
 
 // probes warns of kernels whose settings touch the evidence.
@@ -132,19 +166,19 @@ func (ns *notes) offline(s *Summary) {
 		return
 	}
 	for _, g := range s.ByFamily {
-		if g.Key != familyKey(0) && g.Measured >= fewTargets && g.Counts.Count(measure.Offline.String()) == g.Measured {
+		if g.Key != "none" && g.Measured >= fewTargets && g.Counts.Count(measure.Offline.String()) == g.Measured {
 			ns.add(NoteAllOffline, g.Measured, "Nothing was reached over %s: all %s are offline. The probe may have none; restrict the family.", familyName(g.Key), number(g.Measured))
 		}
 	}
 }
 
-func (ns *notes) inconclusive(s *Summary, of conditions) {
+func (ns *notes) inconclusive(s *Summary, of []ConditionCount) {
 	n := s.Counts.Count(measure.Inconclusive.String())
 	if float64(n) < manyInconclusive*float64(s.Measured) || n == 0 {
 		return
 	}
 	var top []string
-	for _, c := range of.top(n) {
+	for _, c := range of {
 		if len(top) < topConditions {
 			top = append(top, fmt.Sprintf("%s (%s)", c.Condition, percent(c.Count, n)))
 		}
@@ -156,8 +190,11 @@ func (ns *notes) inconclusive(s *Summary, of conditions) {
 	ns.add(NoteInconclusive, n, "%s inconclusive, %s of the measured. %s", targets(n, "is", "are"), percent(n, s.Measured), reason)
 }
 
-func (ns *notes) oneFault(probes []Group) {
-	for _, p := range probes {
+func (ns *notes) oneFault(s *Summary) {
+	for _, p := range s.ByProbe {
+		if slices.ContainsFunc(s.Targets.Broken, func(b Broken) bool { return b.Probe == p.Key }) {
+			continue // said already, and better
+		}
 		for _, v := range p.Verdicts {
 			verdict, err := measure.ParseVerdict(v.Verdict)
 			if err == nil && verdict.Fault() && v.Share >= commonFault && v.Count >= faultTargets {

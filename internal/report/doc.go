@@ -1,11 +1,18 @@
-// Package report says what a dataset says, to people and to programs.
+// Package report says what datasets say, to people and to programs.
 //
-// [Aggregate] reads a dataset and nothing else, in one pass and in memory that
-// does not grow with the number of targets; [RenderTable] and [RenderJSON]
-// write what it found. Every report can be made again, anywhere, from the
-// directory alone.
+// [Summarize] reads datasets and nothing else, in memory that does not grow with
+// the number of targets, and [Render] writes what it found; [WriteTargets]
+// streams every target with who is to blame for it. Every report can be made
+// again, anywhere, from the directories alone. The rooms within:
+//
+//	aggregate  counts, in groups and by target
+//	blame      who breaks Fast Open for a target
+//	origin     AS, prefix and country of an address, from files of the user
+//	stat       intervals, tests, quantiles
+//	change     what differs between two datasets, or after a new look at one
+//	export     forms that other tools of the field read
 //
 // What may not enter: the network, the control plane, the clock, and new
-// verdicts. Shares and medians are arithmetic on what was stored; the only
-// judgement here is which of it needs a person's attention (attention.go).
+// verdicts. The only judgements here are who is to blame, and which of what was
+// counted needs a person's attention (attention.go).
 package report

@@ -186,6 +186,13 @@ func TestRenderGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		golden(t, name+".json", b.String())
+		for _, format := range []string{"csv", "markdown"} {
+			b.Reset()
+			if err := Render(&b, s, format, Options{}); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name+"."+format, b.String())
+		}
 	}
 	golden(t, "home.color", rendered(t, home(t), Options{Color: true, Width: 100}))
 }
@@ -229,7 +236,7 @@ func TestRenderJSONHasNoNulls(t *testing.T) {
 		if err := json.Unmarshal(b.Bytes(), &got); err != nil {
 			t.Fatal(err)
 		}
-		for _, list := range []string{"verdicts", "by_probe", "by_port", "by_family", "conditions", "attention"} {
+		for _, list := range []string{"verdicts", "by_probe", "by_port", "by_family", "by", "conditions", "attention"} {
 			if _, ok := got[list].([]any); !ok {
 				t.Errorf("%s: %s is %v", name, list, got[list])
 			}

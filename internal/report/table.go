@@ -4,6 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"net"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -11,6 +14,7 @@ import (
 
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/measure"
+	"tfofleet/internal/report/blame"
 )
 
 const (
@@ -33,6 +37,7 @@ func RenderTable(w io.Writer, s *Summary, o Options) error {
 	p.verdicts(s)
 	p.groups(s)
 	p.saved(s)
+	p.together(s)
 	p.attention(s)
 	_, err := io.WriteString(w, p.b.String())
 	return err
@@ -68,15 +73,27 @@ func (p *page) wrapped(first, s string) {
 
 func (p *page) head(s *Summary) {
 	const label = "%-8s "
-	v := &s.Survey
-	p.wrapped(p.paint(fmt.Sprintf(label, "survey"), text.Bold), join(", ",
-		cmp.Or(v.Name, v.ID), v.Spec.Plan+" plan", string(v.State), v.Created.UTC().Format("2006-01-02 15:04 MST"), elapsed(v)))
-	for i := range v.Probes[:min(len(v.Probes), topGroups)] {
-		p.wrapped(p.paint(fmt.Sprintf(label, "probe"), text.Bold), probeFacts(&v.Probes[i]))
+	list := func(word string, n int, line func(i int) string) {
+		for i := range min(n, topGroups) {
+			p.wrapped(p.paint(fmt.Sprintf(label, word), text.Bold), line(i))
+		}
+		if n > topGroups {
+			p.printf(label+"and %d more\n", "", n-topGroups)
+		}
 	}
-	if n := len(v.Probes) - topGroups; n > 0 {
-		p.printf(label+"and %d more\n", "", n)
+	list("survey", len(s.Surveys), func(i int) string {
+		v := &s.Surveys[i]
+		return join(", ", cmp.Or(v.Name, v.ID), v.Spec.Plan+" plan", string(v.State), v.Created.UTC().Format("2006-01-02 15:04 MST"), elapsed(v))
+	})
+	var probes []string
+	for i := range s.Surveys {
+		for j := range s.Surveys[i].Probes {
+			if facts := probeFacts(&s.Surveys[i].Probes[j]); !slices.Contains(probes, facts) {
+				probes = append(probes, facts)
+			}
+		}
 	}
+	list("probe", len(probes), func(i int) string { return probes[i] })
 	counts := []string{number(s.Measured) + " measured"}
 	for _, c := range []struct {
 		n    uint64
@@ -137,22 +154,20 @@ func (p *page) verdicts(s *Summary) {
 		p.printf("\nNothing was measured.\n")
 		return
 	}
-	t := p.table("verdict", "targets", "share", "meaning")
+	t := p.table("verdict", "targets", "share", "95 % CI", "meaning")
+	used, wide := 0, len("95 % CI")
 	for _, c := range s.Verdicts {
 		v, _ := measure.ParseVerdict(c.Verdict) // 0 for one of a later version
 		name := c.Verdict
 		if colors := verdictColors(v); colors != nil {
 			name = p.paint(name, colors...)
 		}
-		t.AppendRow(table.Row{name, number(c.Count), percent(c.Count, s.Measured), cmp.Or(Meaning(v), "of a later version")})
+		t.AppendRow(table.Row{name, number(c.Count), percent(c.Count, s.Measured), interval(c.Part), cmp.Or(Meaning(v), "of a later version")})
+		used, wide = max(used, len(c.Verdict)), max(wide, len(interval(c.Part)))
 	}
 	// The meaning gets what the other columns and the gaps between leave.
-	used := 0
-	for _, c := range s.Verdicts {
-		used = max(used, len(c.Verdict))
-	}
-	used += max(len("targets"), len(number(s.Measured))) + len(">99.9%") + 3*len(gap)
-	t.SetColumnConfigs([]table.ColumnConfig{right(2), right(3), {Number: 4, WidthMax: p.o.Width - used, WidthMaxEnforcer: text.WrapSoft}})
+	used += max(len("targets"), len(number(s.Measured))) + len(">99.9%") + wide + 4*len(gap)
+	t.SetColumnConfigs([]table.ColumnConfig{right(2), right(3), right(4), {Number: 5, WidthMax: p.o.Width - used, WidthMaxEnforcer: text.WrapSoft}})
 	p.render(t)
 }
 
@@ -160,48 +175,125 @@ func (p *page) groups(s *Summary) {
 	if s.Measured == 0 {
 		return
 	}
-	header := []string{"", "measured", "supported", "unsupported", "fault", "offline", "inconclusive"}
-	t := p.table(header...)
-	rows := func(word string, groups []Group, name func(string) string) {
-		for i, g := range groups {
-			if i == topGroups {
-				t.AppendRow(table.Row{fmt.Sprintf("and %d more", len(groups)-i)})
-				break
-			}
-			if g.Measured > 0 {
-				t.AppendRow(groupRow(join(" ", word, name(g.Key)), &g.Counts))
-			}
-		}
-	}
-	same := func(key string) string { return key }
-	rows("port", s.ByPort, same)
-	rows("", s.ByFamily, familyName)
 	if len(s.ByProbe) > 1 {
-		rows("probe", s.ByProbe, same)
+		p.grouped("by probe", single(s.ByProbe))
+	}
+	p.grouped("by port", single(s.ByPort))
+	p.grouped("by family", single(s.ByFamily))
+	for _, c := range s.By {
+		p.grouped("by "+strings.Join(c.Keys, ", "), c.Groups)
+	}
+}
+
+// single is groups by one property as if they were crossed.
+func single(gs []Group) []Crossed {
+	out := make([]Crossed, len(gs))
+	for i, g := range gs {
+		out[i] = Crossed{[]string{g.Key}, g.Counts}
+	}
+	return out
+}
+
+// groupHeader is what is shown of a group. Noise is the share of what can only
+// be chance, and the measure of the faults beside it.
+var groupHeader = []string{"n", "supported", "unsupp.", "fault", "noise", "offline", "unclear"}
+
+func (p *page) grouped(title string, groups []Crossed) {
+	groups = slices.DeleteFunc(slices.Clone(groups), func(g Crossed) bool { return g.Measured == 0 })
+	t := p.table(append([]string{title}, groupHeader...)...)
+	widest := len(groupHeader[0])
+	for i, g := range groups {
+		if i == topGroups {
+			t.AppendRow(table.Row{fmt.Sprintf("and %s more", number(uint64(len(groups)-i)))})
+			break
+		}
+		row := table.Row{strings.Join(g.Values, ", ")}
+		for _, cell := range groupRow(&g.Counts) {
+			row = append(row, cell)
+		}
+		t.AppendRow(row)
+		widest = max(widest, len(number(g.Measured)))
 	}
 	// The name gets what the other columns and the gaps between leave.
-	name := p.o.Width - len(number(s.Measured))
-	configs := []table.ColumnConfig{{Number: 1}}
-	for i, h := range header[1:] {
-		configs = append(configs, right(i+2))
+	name := p.o.Width - widest - len(gap)
+	configs := []table.ColumnConfig{{Number: 1}, right(2)}
+	for i, h := range groupHeader[1:] {
+		configs = append(configs, right(i+3))
 		name -= len(gap) + max(len(h), len("100.0%"))
 	}
-	name += min(len("measured"), len(number(s.Measured)))
 	configs[0].WidthMax, configs[0].WidthMaxEnforcer = name, text.WrapHard
 	t.SetColumnConfigs(configs)
 	p.render(t)
 }
 
-func groupRow(name string, c *Counts) table.Row {
-	var fault uint64
-	for _, s := range c.Verdicts {
-		if v, err := measure.ParseVerdict(s.Verdict); err == nil && v.Fault() {
-			fault += s.Count
-		}
-	}
+func groupRow(c *Counts) []string {
 	share := func(n uint64) string { return percent(n, c.Measured) }
 	of := func(v measure.Verdict) string { return share(c.Count(v.String())) }
-	return table.Row{name, number(c.Measured), of(measure.Supported), of(measure.Unsupported), share(fault), of(measure.Offline), of(measure.Inconclusive)}
+	return []string{
+		number(c.Measured), of(measure.Supported), of(measure.Unsupported), share(c.Fault.Count), share(c.Transient.Count),
+		of(measure.Offline), of(measure.Inconclusive),
+	}
+}
+
+// together is what all vantage points say of targets, where there are several.
+func (p *page) together(s *Summary) {
+	t := &s.Targets
+	several := named(t.Stability, blame.Once)+named(t.Stability, blame.NotSeen) < t.N
+	if !several && named(t.Blame, blame.Vantage) == 0 {
+		return
+	}
+	p.printf("\n")
+	p.wrapped(p.paint("targets", text.Bold)+"  ", sentence(t.Stability, t.N))
+	p.wrapped(p.paint("blame", text.Bold)+"    ", sentence(t.Blame, t.N))
+	for i := range t.Examples {
+		e := &t.Examples[i]
+		var seen []string
+		for _, o := range e.Seen {
+			if o.Counts {
+				word := o.Probe + " " + o.Verdict
+				if len(s.Surveys) > 1 {
+					word = o.Dataset + " " + word
+				}
+				seen = append(seen, word)
+			}
+		}
+		if n := len(seen) - topGroups; n > 0 {
+			seen = append(seen[:topGroups], fmt.Sprintf("and %d more", n))
+		}
+		p.wrapped("  ", fmt.Sprintf("%s  %s: %s", e.name(), e.Blame, strings.Join(seen, ", ")))
+	}
+}
+
+// named is the count of a name.
+func named(list []Named, name fmt.Stringer) uint64 {
+	for _, n := range list {
+		if n.Name == name.String() {
+			return n.Count
+		}
+	}
+	return 0
+}
+
+func sentence(list []Named, of uint64) string {
+	var parts []string
+	for _, n := range list {
+		if n.Count > 0 {
+			parts = append(parts, fmt.Sprintf("%s %s (%s)", number(n.Count), n.Name, percent(n.Count, of)))
+		}
+	}
+	if len(parts) == 0 {
+		return "nobody"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// name is the target as its list has it.
+func (t *Target) name() string {
+	host := cmp.Or(t.Hostname, t.Address)
+	if host == "" {
+		return fmt.Sprintf("item %d", t.Item)
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(t.Port)))
 }
 
 func (p *page) saved(s *Summary) {
@@ -215,7 +307,15 @@ func (p *page) saved(s *Summary) {
 		most = fmt.Sprintf("80%% of targets between %s and %s", millis(v.P10US), millis(v.P90US))
 	}
 	p.wrapped(p.paint("time saved to first byte", text.Bold)+"  ", join(", ", "median "+millis(v.MedianUS), most,
-		fmt.Sprintf("n = %s (plain minus Fast Open, supported targets)", number(v.N))))
+		ofRTT(v), fmt.Sprintf("n = %s (plain minus Fast Open, supported targets)", number(v.N))))
+}
+
+// ofRTT is what was saved as a part of a round trip.
+func ofRTT(v *Saved) string {
+	if v.Share.N == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.2f of a round trip of %s", v.Share.Tenths[5], millis(int64(v.RTT.Tenths[5])))
 }
 
 func (p *page) attention(s *Summary) {

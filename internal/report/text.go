@@ -29,6 +29,9 @@ func percent(n, total uint64) string {
 	return fmt.Sprintf("%.1f%%", 100*float64(n)/float64(total))
 }
 
+// interval is the ends of the 95 % interval of a share.
+func interval(p Part) string { return fmt.Sprintf("%.1f-%.1f%%", 100*p.Low, 100*p.High) }
+
 // millis is µs as ms with three digits that count.
 func millis(us int64) string {
 	ms := float64(us) / 1000
@@ -54,9 +57,9 @@ func span(d time.Duration) string {
 
 func familyName(key string) string {
 	switch key {
-	case familyKey(4):
+	case "ipv4":
 		return "IPv4"
-	case familyKey(6):
+	case "ipv6":
 		return "IPv6"
 	}
 	return "no address"

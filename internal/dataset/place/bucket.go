@@ -203,6 +203,9 @@ func (b *bucket) Remove(name string) error {
 	return err
 }
 
+// RemoveEmpty has nothing to do: a prefix without objects is not there.
+func (b *bucket) RemoveEmpty() error { return nil }
+
 // Copy has the store copy. There is no condition on a copy that every store
 // knows: of several who copy at the same time the last one wins, with the same
 // bytes.

@@ -269,6 +269,22 @@ func (d directory) Remove(name string) error {
 	return err
 }
 
+func (d directory) RemoveEmpty() error {
+	entries, err := os.ReadDir(string(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), tempPrefix) {
+			return nil
+		}
+	}
+	return os.RemoveAll(string(d))
+}
+
 func (d directory) Copy(from Place, name string) (bool, error) {
 	other, ok := from.(directory)
 	if !ok {

@@ -70,6 +70,9 @@ type Place interface {
 	Dirs() ([]string, error)
 	// Remove removes a file; it is no error when it is not there.
 	Remove(name string) error
+	// RemoveEmpty removes the place itself when nothing is in it but unfinished
+	// files.
+	RemoveEmpty() error
 	// Copy makes a file of another place of the same kind appear here, without
 	// its bytes coming by. It reports whether it could. A file that is there
 	// already stays.

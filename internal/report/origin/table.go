@@ -1,0 +1,119 @@
+package origin
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+)
+
+// Origin is what is known of an address.
+type Origin struct {
+	ASN     uint32       // 0: not known
+	Prefix  netip.Prefix // that announces it, the longest; zero: not known
+	Country string       // ISO 3166-1 alpha-2; "": not known
+}
+
+// Table looks addresses up in several files. It may be used by several
+// goroutines. The nil Table knows nothing.
+type Table struct {
+	sources []source
+}
+
+// source is one file.
+type source interface {
+	lookup(a netip.Addr) Origin
+	knows() Knows
+}
+
+// Knows is what a table can tell of some address.
+type Knows struct{ AS, Country bool }
+
+// Open reads the files. What several know, the first of them tells. The errors
+// name the file, and the line where there is one.
+func Open(paths ...string) (*Table, error) {
+	t := &Table{}
+	for _, path := range paths {
+		s, err := open(path)
+		if err != nil {
+			return nil, err
+		}
+		t.sources = append(t.sources, s)
+	}
+	return t, nil
+}
+
+// mmdbMagic stands before the metadata, in the last 128 KiB of the file
+// (MaxMind DB file format specification 2.0).
+const mmdbMagic = "\xab\xcd\xefMaxMind.com"
+
+func open(path string) (source, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	is, err := isMMDB(f)
+	if err != nil {
+		return nil, err
+	}
+	var s source
+	if is {
+		s, err = openMMDB(path)
+	} else {
+		s, err = readText(f)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+// Lookup is what is known of a; nothing of the zero address.
+func (t *Table) Lookup(a netip.Addr) Origin {
+	var o Origin
+	if t == nil || !a.IsValid() {
+		return o
+	}
+	a = a.WithZone("").Unmap()
+	for _, s := range t.sources {
+		p := s.lookup(a)
+		if o.ASN == 0 && p.ASN != 0 {
+			o.ASN, o.Prefix = p.ASN, p.Prefix
+		}
+		if o.Country == "" {
+			o.Country = p.Country
+		}
+	}
+	return o
+}
+
+// Knows is what the table can tell.
+func (t *Table) Knows() Knows {
+	var k Knows
+	if t == nil {
+		return k
+	}
+	for _, s := range t.sources {
+		k.AS = k.AS || s.knows().AS
+		k.Country = k.Country || s.knows().Country
+	}
+	return k
+}
+
+func isMMDB(f *os.File) (bool, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	if info.IsDir() {
+		return false, fmt.Errorf("%s is a directory", f.Name())
+	}
+	tail := make([]byte, min(info.Size(), 128<<10))
+	if _, err := f.ReadAt(tail, info.Size()-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	return bytes.Contains(tail, []byte(mmdbMagic)), nil
+}
