@@ -2209,6 +2209,7 @@ func (x *CreateOperatorRequest) GetCsr() []byte {
 type CreateOperatorResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Issued        *IssuedCertificate     `protobuf:"bytes,1,opt,name=issued" json:"issued,omitempty"`
+	Addresses     []string               `protobuf:"bytes,2,rep,name=addresses" json:"addresses,omitempty"` // of controllers, host:port
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2246,6 +2247,13 @@ func (*CreateOperatorResponse) Descriptor() ([]byte, []int) {
 func (x *CreateOperatorResponse) GetIssued() *IssuedCertificate {
 	if x != nil {
 		return x.Issued
+	}
+	return nil
+}
+
+func (x *CreateOperatorResponse) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
 	}
 	return nil
 }
@@ -2579,9 +2587,10 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\x12LimitProbeResponse\"=\n" +
 	"\x15CreateOperatorRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03csr\x18\x02 \x01(\fR\x03csr\"P\n" +
+	"\x03csr\x18\x02 \x01(\fR\x03csr\"n\n" +
 	"\x16CreateOperatorResponse\x126\n" +
-	"\x06issued\x18\x01 \x01(\v2\x1e.tfofleet.v1.IssuedCertificateR\x06issued\"\xe1\x06\n" +
+	"\x06issued\x18\x01 \x01(\v2\x1e.tfofleet.v1.IssuedCertificateR\x06issued\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"\xe1\x06\n" +
 	"\tProbeInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\x06labels\x18\x02 \x03(\v2\".tfofleet.v1.ProbeInfo.LabelsEntryR\x06labels\x12\x14\n" +
