@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -57,6 +58,7 @@ func newBodies() (*bodies, error) {
 
 // prepare encodes all results of a frozen list.
 func (s *bodies) prepare(list *dataset.Targets) error {
+	defer debug.SetGCPercent(debug.SetGCPercent(20)) // they are gigabytes that stay
 	return atOnce(list.Chunks(), runtime.NumCPU(), func(i int) error {
 		ts, err := list.Chunk(i)
 		if err != nil {
