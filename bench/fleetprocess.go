@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -116,6 +117,7 @@ func (p *process) start() error {
 	defer log.Close()
 	p.cmd = exec.Command(p.program, "serve", "--data", p.data, "--listen", p.listen, "--heartbeat", p.heartbeat.String(), "--log-level", "warn")
 	p.cmd.Stderr = log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if p.profiler != "" {
 		os.Remove(p.profiler) // that of the last life
 		p.cmd.Env = append(os.Environ(), "BENCH_PROFILER="+p.profiler)

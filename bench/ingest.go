@@ -78,6 +78,7 @@ func (b *bench) take(ctx context.Context, f *fleet, name string, n int) error {
 		return err
 	}
 	acked, ackedCPU, ownCPU, written := time.Since(begun), f.process.used()-used, processTime()-own, f.written(id)
+	f.probes.Batches, results.ready = nil, nil // the room may be needed
 	profiled()
 	profiled = b.profiled(f.process, name+"-writing")
 	st, err := f.wait(ctx, id)
