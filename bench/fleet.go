@@ -65,7 +65,7 @@ func (b *bench) idle(ctx context.Context, f *fleet) error {
 	if steady == 0 {
 		steady = 2*max(b.heartbeat, time.Duration(b.probes)*time.Second/50) + 2*time.Second
 	}
-	f.probes.Begin()
+	f.probes.Begin(nil) // nothing is leased
 	used := f.process.used()
 	select {
 	case <-time.After(steady):

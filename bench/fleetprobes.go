@@ -68,7 +68,7 @@ func (b *bench) newFleet(ctx context.Context, name string, n, ahead int) (*fleet
 		return nil, err
 	}
 	f := &fleet{process: p, stop: func() {}}
-	f.probes = agenttest.NewFleet(ahead, nil)
+	f.probes = agenttest.NewFleet(ahead)
 	if err := errors.Join(p.start(), p.ready(ctx)); err != nil {
 		f.close()
 		return nil, err

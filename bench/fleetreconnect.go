@@ -25,8 +25,7 @@ func (b *bench) reconnect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.probes.Batches = results.batches
-	f.probes.Begin()
+	f.probes.Begin(results.batches)
 	f.probes.Hold()
 	id, err := create(ctx, f, list, pb.SurveyMode_SURVEY_MODE_EVERY)
 	if err != nil {

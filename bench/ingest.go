@@ -60,11 +60,10 @@ func (b *bench) take(ctx context.Context, f *fleet, name string, n int) error {
 	if err := results.prepare(frozen); err != nil {
 		return err
 	}
-	f.probes.Batches = results.batches
 	runtime.GC()
 
 	profiled := b.profiled(f.process, name)
-	f.probes.Begin()
+	f.probes.Begin(results.batches)
 	begun = time.Now()
 	own, used := processTime(), f.process.used()
 	id, err := create(ctx, f, list, pb.SurveyMode_SURVEY_MODE_SHARD)
@@ -78,7 +77,7 @@ func (b *bench) take(ctx context.Context, f *fleet, name string, n int) error {
 		return err
 	}
 	acked, ackedCPU, ownCPU, written := time.Since(begun), f.process.used()-used, processTime()-own, f.written(id)
-	f.probes.Batches, results.ready = nil, nil // the room may be needed
+	results.drop() // the room may be needed
 	profiled()
 	profiled = b.profiled(f.process, name+"-writing")
 	st, err := f.wait(ctx, id)

@@ -77,6 +77,13 @@ func (s *bodies) prepare(list *dataset.Targets) error {
 	})
 }
 
+// drop forgets what prepare encoded.
+func (s *bodies) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = nil
+}
+
 // encode makes measurements of some targets.
 func (s *bodies) encode(ts []measure.Target) ([]byte, error) {
 	ms := make([]measure.Measurement, len(ts))

@@ -14,13 +14,10 @@ import (
 // Fleet is many probes without engine, spool and policy. Each speaks a probe's
 // part of the protocol over its own two connections, and has the results of a
 // lease the moment it gets it. So what it costs is the protocol, and the
-// controller is what is measured. Set the fields before the first probe.
+// controller is what is measured. Set Ahead before the first probe runs.
 //
 // A cancelled survey is no part of it: what was leased is reported.
 type Fleet struct {
-	// Batches are the results of a lease, as they are sent but for Probe, Lease,
-	// Spool and Sequence. They must name every target of the lease.
-	Batches func(*pb.Lease) []*pb.ReportResultsRequest
 	// Ahead is how many leases a probe asks for beyond those whose last batch
 	// was acknowledged.
 	Ahead int
@@ -30,6 +27,7 @@ type Fleet struct {
 	acked     atomic.Int64
 
 	mu      sync.Mutex
+	batches func(*pb.Lease) []*pb.ReportResultsRequest
 	gate    chan struct{} // results may be sent once it is closed
 	since   time.Time     // leases were there to be had
 	count   FleetCounts
@@ -55,8 +53,8 @@ type FleetCounts struct {
 type Gap struct{ Between, Interval time.Duration }
 
 // NewFleet makes a fleet without probes. Its results may be sent.
-func NewFleet(ahead int, batches func(*pb.Lease) []*pb.ReportResultsRequest) *Fleet {
-	f := &Fleet{Batches: batches, Ahead: ahead, gate: make(chan struct{})}
+func NewFleet(ahead int) *Fleet {
+	f := &Fleet{Ahead: ahead, gate: make(chan struct{})}
 	close(f.gate)
 	return f
 }
@@ -70,10 +68,12 @@ func (f *Fleet) Probe(name string, session, results grpc.ClientConnInterface) *F
 }
 
 // Begin forgets what was counted. Leases are there to be had from now on: no
-// wait began earlier.
-func (f *Fleet) Begin() {
+// wait began earlier. Batches are the results of a lease, as they are sent but
+// for Probe, Lease, Spool and Sequence; they must name every target of the lease.
+func (f *Fleet) Begin(batches func(*pb.Lease) []*pb.ReportResultsRequest) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.batches = batches
 	f.since, f.count, f.waits, f.gaps, f.replies = time.Now(), FleetCounts{}, nil, nil, nil
 	f.acked.Store(0)
 }
@@ -134,6 +134,13 @@ func (f *Fleet) ended(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.err = err
+}
+
+func (f *Fleet) results(l *pb.Lease) []*pb.ReportResultsRequest {
+	f.mu.Lock()
+	batches := f.batches
+	f.mu.Unlock()
+	return batches(l)
 }
 
 func (f *Fleet) opened() <-chan struct{} {

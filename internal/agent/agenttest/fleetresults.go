@@ -16,7 +16,7 @@ type outgoing struct {
 // take takes a lease into hand: all of it is measured at once.
 func (p *FleetProbe) take(l *pb.Lease) {
 	now := time.Now()
-	batches := p.fleet.Batches(l)
+	batches := p.fleet.results(l)
 	name := leaseName(l.GetRef())
 	p.mu.Lock()
 	defer p.mu.Unlock()
