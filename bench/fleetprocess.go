@@ -115,7 +115,7 @@ func (p *process) start() error {
 		return err
 	}
 	defer log.Close()
-	p.cmd = exec.Command(p.program, "serve", "--data", p.data, "--listen", p.listen, "--heartbeat", p.heartbeat.String(), "--log-level", "warn")
+	p.cmd = exec.Command(p.program, "serve", "--data", p.data, "--listen", p.listen, "--heartbeat", p.heartbeat.String(), "--metrics", "", "--log-level", "warn")
 	p.cmd.Stderr = log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if p.profiler != "" {
