@@ -67,13 +67,14 @@ func (b *bench) reconnect(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	c := f.probes.Counts() // what is dropped later is over
 	f.probes.Release()
 	st, err := f.wait(ctx, id)
 	if err != nil {
 		return err
 	}
-	c := f.probes.Counts()
+	after := f.probes.Counts()
 	fmt.Printf("reconnect: held %v more; %d leases dropped, %d leased again, %d batches rejected; %s; controller: %d MB at most so far\n",
-		b.hold, c.Dropped, c.Again, c.Rejected, equation(st), f.process.peakMB())
+		b.hold, c.Dropped, after.Again, after.Rejected, equation(st), f.process.peakMB())
 	return nil
 }

@@ -21,7 +21,7 @@ func upload(ctx context.Context, f *fleet, n int) (list string, err error) {
 		return "", err
 	}
 	const block = 1 << 17 // addresses
-	for i := 0; i < n; {
+	for i := 0; i < n && ctx.Err() == nil; {
 		req := &pb.AddTargetsRequest{Seed: 7}
 		for ; i < n && len(req.Targets) < 1000; i++ {
 			a := i % block

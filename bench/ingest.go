@@ -57,7 +57,7 @@ func (b *bench) take(ctx context.Context, f *fleet, name string, n int) error {
 		return err
 	}
 	defer frozen.Close()
-	if err := results.prepare(frozen); err != nil {
+	if err := results.prepare(ctx, frozen); err != nil {
 		return err
 	}
 	runtime.GC()
@@ -97,8 +97,8 @@ func (b *bench) take(ctx context.Context, f *fleet, name string, n int) error {
 		name, written, frozen.Chunks(), (done - acked).Seconds(), count/done.Seconds(), perCore(doneCPU))
 	c := f.probes.Counts()
 	waiting := 100 * c.Idle.Seconds() / acked.Seconds() / float64(len(f.members))
-	fmt.Printf("%s: %d leases, from credit to lease %s; a probe had nothing to send for want of a lease %.2f %% of the time; %d dropped, %d leased again, %d batches rejected\n",
-		name, c.Leases, quantiles(f.probes.Waits()), waiting, c.Dropped, c.Again, c.Rejected)
+	fmt.Printf("%s: %d leases, from credit to lease %s; a probe had nothing to send for want of a lease %.2f %% of the time; %d leased again, %d batches rejected\n",
+		name, c.Leases, quantiles(f.probes.Waits()), waiting, c.Again, c.Rejected)
 	if now, err = f.process.memory(); err != nil {
 		return err
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -57,11 +59,11 @@ func newBodies() (*bodies, error) {
 }
 
 // prepare encodes all results of a frozen list.
-func (s *bodies) prepare(list *dataset.Targets) error {
+func (s *bodies) prepare(ctx context.Context, list *dataset.Targets) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(20)) // they are gigabytes that stay
 	return atOnce(list.Chunks(), runtime.NumCPU(), func(i int) error {
 		ts, err := list.Chunk(i)
-		if err != nil {
+		if err = cmp.Or(err, ctx.Err()); err != nil {
 			return err
 		}
 		for part := range slices.Chunk(ts, agenttest.FleetBatch) {
