@@ -62,7 +62,7 @@ type Config struct {
 // Server is a controller.
 type Server struct {
 	pb.UnimplementedControlServiceServer
-	pb.UnsafeProbeServiceServer
+	pb.UnimplementedProbeServiceServer
 
 	cfg    Config
 	log    hclog.Logger
