@@ -17,7 +17,7 @@ func (b *bench) ingest(ctx context.Context) error {
 	if err := b.needFleet(ctx); err != nil {
 		return err
 	}
-	return b.take(ctx, b.fleet, "ingest", b.some(200_000))
+	return b.take(ctx, b.fleet, "ingest", b.some(100_000))
 }
 
 // tenMillion is a long survey by few probes.
@@ -31,7 +31,7 @@ func (b *bench) tenMillion(ctx context.Context) error {
 	if err := f.await(ctx, "all probes connected", time.Minute, func() bool { return f.probes.Connected() == len(f.members) }); err != nil {
 		return err
 	}
-	return b.take(ctx, f, "tenmillion", b.some(200_000))
+	return b.take(ctx, f, "tenmillion", b.some(100_000))
 }
 
 // take makes a survey of n targets and tells how fast its results were taken in

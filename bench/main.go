@@ -70,7 +70,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&b.n, "targets", 0, "targets per run (default 10000; of a fleet's surveys what takes some seconds)")
 	flag.IntVar(&b.rounds, "rounds", 5, "runs of each side, taken in turn")
 	flag.IntVar(&b.width, "width", 256, "connections open at a time")
-	flag.IntVar(&b.probes, "probes", 100, "probes of the fleet")
+	flag.IntVar(&b.probes, "probes", 50, "probes of the fleet")
 	flag.DurationVar(&b.heartbeat, "heartbeat", 2*time.Second, "how often a probe of the fleet is heard of")
 	flag.DurationVar(&b.steady, "steady", 0, "how long the fleet's heartbeats are watched (default as long as two of them take)")
 	flag.DurationVar(&b.hold, "hold", time.Second, "how long leases are held after the controller is back")
