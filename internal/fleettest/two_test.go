@@ -19,8 +19,8 @@ func TestTwoControllers(t *testing.T) {
 	t.Parallel()
 	const (
 		probes  = 20
-		rate    = 20 // targets per second and probe
-		targets = 6000
+		rate    = 60 // SYNs per second and probe; a target takes five
+		targets = 4000
 	)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -34,6 +34,7 @@ func TestTwoControllers(t *testing.T) {
 	for i := range probes { // one half is at home at either
 		f.AddProbe(rate, []*fleettest.Controller{f.Controllers[i%2], f.Controllers[1-i%2]})
 	}
+	f.Connected()
 	s := f.Survey(one, targets, "--rate", fmt.Sprint(rate), "--concurrency", "8")
 	after := func(n uint64) {
 		s.Measured(n)
