@@ -143,12 +143,16 @@ func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 	}
 	defer m.close()
 
+	worker, err := newWorker(f.data, guard, tfo.NetNS(f.netns), log)
+	if err != nil {
+		return err
+	}
 	probe := agent.New(agent.Config{
 		Name: me.Subject().Name, Version: version.String(), Host: hostToWire(host), Session: m.session, Results: m.results,
 		BootID: bootID(), LookAtHost: lookAtHost(tfo.NetNS(f.netns)), SelfTest: selfTest(m, guard, tfo.NetNS(f.netns)),
 		Guard: guard, Spool: kept, Leases: found.Leases, DialDNS: dialDNS(tfo.NetNS(f.netns), resolver),
 		NewRunner: newRunner(guard, tfo.NetNS(f.netns)), OnWelcome: m.welcomed, OnEnd: m.ended, Prefer: m.prefer,
-		Finish: finish, Flush: flush, Logger: log,
+		Tasks: worker, Finish: finish, Flush: flush, Logger: log,
 	})
 	fmt.Fprintf(a.stderr, "probe: %s runs, for the controller at %s\n", me.Subject().Name, me.Addresses()[0])
 	life, stop := context.WithCancelCause(ctx)

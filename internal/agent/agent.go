@@ -71,6 +71,8 @@ type Config struct {
 	// ready. It runs when there are reflectors, again when they change, and every
 	// 30 minutes. Nil: there is none, and the probe is ready without.
 	SelfTest func(ctx context.Context, reflectors []string) (pb.NearPath, string, error)
+	// Tasks does what has two ends; nil: such work is refused.
+	Tasks Tasks
 	// Wall is the wall clock; nil means time.Now. Durations never come from it.
 	Wall func() time.Time
 	// DialDNS makes the connections to DNS servers, for another server or from
@@ -184,6 +186,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.retreat.announce()
 	a.drain()
 	a.flush()
+	if a.cfg.Tasks != nil {
+		a.cfg.Tasks.Close()
+	}
 	a.retreat.leave()
 	await(over)
 	return nil

@@ -16,7 +16,7 @@ const (
 )
 
 // capabilities are what this probe can do beyond the protocol's first version.
-var capabilities = []string{"drain", "events", "limits", "self-test"}
+var capabilities = []string{"drain", "events", "limits", "self-test", "tasks"}
 
 // SkewReason is the reason, in a google.rpc.ErrorInfo, of a controller that
 // speaks no version of the protocol that the probe does. Its metadata have the

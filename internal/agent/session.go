@@ -266,6 +266,10 @@ func (s *session) answer(m *pb.SessionResponse) *pb.SessionRequest {
 		return s.lease(m.Lease)
 	case *pb.SessionResponse_Cancel:
 		s.agent.cancel(m.Cancel)
+	case *pb.SessionResponse_Task:
+		return s.agent.task(m.Task)
+	case *pb.SessionResponse_EndTask:
+		s.agent.endTask(m.EndTask.GetId())
 	case *pb.SessionResponse_Limits:
 		s.agent.tighten(m.Limits)
 	case *pb.SessionResponse_Drain:

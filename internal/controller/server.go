@@ -85,9 +85,9 @@ type Server struct {
 	over    signal // chunks may be over and not written
 	trouble trouble
 	metrics *metrics
+	tasks   tasks
 
-	starting  sync.Mutex // one survey is started at a time
-	finishing sync.Mutex // one chunk is finished at a time
+	starting sync.Mutex // one survey is started at a time
 
 	mu       sync.Mutex
 	surveys  map[string]*survey // that have not ended

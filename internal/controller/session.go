@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -97,8 +98,7 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.S
 	case hello.GetProbe() == "" || len(hello.GetProbe()) > 63 || hello.GetInstance() == "":
 		return status.Error(codes.InvalidArgument, "a probe has a name of 1 to 63 bytes and an instance")
 	case hello.GetProtocolMin() > protocol || hello.GetProtocolMax() < protocol:
-		return status.Errorf(codes.FailedPrecondition, "protocol %d is spoken here, not %d to %d: use a probe of the controller's version",
-			protocol, hello.GetProtocolMin(), hello.GetProtocolMax())
+		return errSkew(hello)
 	}
 	if err := s.mayBe(stream.Context(), hello.GetProbe()); err != nil {
 		return err
@@ -137,6 +137,20 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.S
 	default:
 		return status.Error(codes.Aborted, "the session was ended")
 	}
+}
+
+// errSkew refuses a probe with which there is no version of the protocol in
+// common. It is told by what it can read whatever its version.
+func errSkew(hello *pb.Hello) error {
+	st := status.Newf(codes.FailedPrecondition, "protocol %d is spoken here, not %d to %d: use a probe of the controller's version",
+		protocol, hello.GetProtocolMin(), hello.GetProtocolMax())
+	if detailed, err := st.WithDetails(&errdetails.ErrorInfo{
+		Reason: "PROTOCOL_UNSUPPORTED", Domain: "tfofleet",
+		Metadata: map[string]string{"protocol_min": fmt.Sprint(protocol), "protocol_max": fmt.Sprint(protocol)},
+	}); err == nil {
+		st = detailed
+	}
+	return st.Err()
 }
 
 // join makes p the probe's session. The same process takes over from its older
@@ -278,6 +292,8 @@ func (s *Server) listen(p *session) error {
 			if err := s.beat(p, m.Heartbeat); err != nil {
 				return err
 			}
+		case *pb.SessionRequest_TaskState:
+			s.tasks.state(p.probe, m.TaskState)
 		case *pb.SessionRequest_Draining:
 			// It gives no credit any more, and says itself what it returns.
 		default:

@@ -275,13 +275,17 @@ func (s *Server) document(ctx context.Context, rec store.Survey) (*dataset.Surve
 		}
 	}
 	for _, p := range probes {
-		doc.Probes = append(doc.Probes, dataset.Probe{
-			Name: p.Name, Version: p.Version, Hostname: p.Host.GetHostname(), Kernel: p.Host.GetKernel(), Arch: p.Host.GetArch(),
-			TCPFastOpen: known(p.Host.GetTcpFastopen()), BlackholeTimeoutS: known(p.Host.GetBlackholeTimeoutS()),
-			CanClearCookies: answered(p.Host.GetCanClearCookies()),
-		})
+		doc.Probes = append(doc.Probes, probeDocument(p.Name, p.Version, p.Host))
 	}
 	return doc, nil
+}
+
+func probeDocument(name, version string, host *pb.Host) dataset.Probe {
+	return dataset.Probe{
+		Name: name, Version: version, Hostname: host.GetHostname(), Kernel: host.GetKernel(), Arch: host.GetArch(),
+		TCPFastOpen: known(host.GetTcpFastopen()), BlackholeTimeoutS: known(host.GetBlackholeTimeoutS()),
+		CanClearCookies: answered(host.GetCanClearCookies()),
+	}
 }
 
 var (

@@ -75,7 +75,7 @@ func (w *Worker) connect(t *task, work *pb.ConnectTask, out *outbox) {
 				<-slots
 				left.Done()
 			}
-			if _, ok := nonces[target.Item]; !ok || !target.Addr.IsValid() {
+			if _, ok := nonces[target.Item]; !ok || !target.Addr.IsValid() || !w.contacted(target) {
 				done(measure.Measurement{Target: target, Outcome: measure.OutcomeInterrupted})
 				return
 			}
@@ -86,6 +86,18 @@ func (w *Worker) connect(t *task, work *pb.ConnectTask, out *outbox) {
 	cancel()
 	<-stopped
 	r.Stop()
+}
+
+// contacted notes that a peer is.
+func (w *Worker) contacted(t measure.Target) bool {
+	if w.cfg.Contacted == nil {
+		return true
+	}
+	if err := w.cfg.Contacted(netip.AddrPortFrom(t.Addr, t.Port)); err != nil {
+		w.log.Error("a contact could not be logged, its peer is passed over", "reason", err)
+		return false
+	}
+	return true
 }
 
 // reach is the first address of a peer that answers, or the first of all: then

@@ -54,15 +54,18 @@ func (w *Worker) open(wire *pb.ListenSpec) (*port, error) {
 	if err != nil {
 		return nil, err
 	}
+	allow := spec.Allow
 	if w.cfg.MayListen != nil {
-		if err := w.cfg.MayListen(spec.Port, spec.Lifetime); err != nil {
+		answer, err := w.cfg.MayListen(spec.Port, spec.Lifetime)
+		if err != nil {
 			return nil, err
 		}
+		allow = both(allow, answer)
 	}
 	p := &port{spec: spec, out: make(chan *outbox, 1)}
 	p.listener, err = tfo.Listen(tfo.ListenConfig{
 		Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), spec.Port), NetNS: w.cfg.NetNS, Keys: w.cfg.Keys, Queue: spec.Queue,
-		Allow: both(spec.Allow, w.cfg.MayAnswer), Patience: spec.Patience,
+		Allow: allow, Patience: spec.Patience,
 		Arrived: func(a *tfo.Arrival) { p.take().arrived(a) }, Alarm: func(a tfo.Alarm) { p.take().alarm(a) },
 	})
 	return p, err

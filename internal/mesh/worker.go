@@ -20,12 +20,14 @@ type Config struct {
 	// Keys make the cookies of the listeners; those of a file outlive the
 	// process.
 	Keys []tfo.Key
-	// MayListen is the policy: why a listener may not be opened, or nil. MayAnswer
-	// says which sources it answers; nil: all that the task names.
-	MayListen func(port uint16, d time.Duration) error
-	MayAnswer []netip.Prefix
+	// MayListen is the policy: why a listener may not be opened, or nil, and which
+	// sources it may answer; none: all that the task names. Nil: there is none.
+	MayListen func(port uint16, d time.Duration) (answer []netip.Prefix, err error)
 	// Permit is the policy of connections, see measure.Settings.
 	Permit func(measure.Target) (measure.Condition, bool)
+	// Contacted notes a destination before it is contacted; with an error it is
+	// not. Nil: nobody keeps that.
+	Contacted func(netip.AddrPort) error
 	// RateFor is the rate that is allowed where one is asked for; nil: that.
 	RateFor func(float64) float64
 	// Addresses are this host's, as others may reach it; nil means those of its
@@ -37,7 +39,7 @@ type Config struct {
 // Report brings a part of a task's outcome to the controller. Over means that
 // nobody wants it any more. It is called again with the same part after an
 // error.
-type Report func(context.Context, *pb.ReportTaskRequest) (over bool, err error)
+type Report = func(context.Context, *pb.ReportTaskRequest) (over bool, err error)
 
 // Worker does a probe's tasks.
 type Worker struct {
