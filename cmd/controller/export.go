@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
+
 	"github.com/spf13/cobra"
 
 	"tfofleet/internal/dataset"
@@ -25,10 +28,25 @@ func (a *app) exportCommand() *cobra.Command {
 	return cmd
 }
 
-// needDataset refuses a directory that holds no dataset.
-func needDataset(dir string) error {
-	if _, err := dataset.ReadSurvey(dir); err != nil {
-		return fail(exitNoDataset, err, "give the directory that a survey wrote: it holds survey.json")
+// needDatasets refuses directories of which one holds no dataset.
+func needDatasets(dirs []string) error {
+	for _, dir := range dirs {
+		if err := needDataset(dir); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// needDataset refuses a directory that holds no dataset, or none that can be
+// read.
+func needDataset(dir string) error {
+	_, err := dataset.ReadSurvey(dir)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return fail(exitNoDataset, err, "give the directory that a survey wrote: it holds survey.json")
+	}
+	return fail(exitNoDataset, err, "use the version of this program that wrote it, or a later one", "a damaged survey.json can be taken from where the dataset was copied from")
 }
