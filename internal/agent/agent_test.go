@@ -83,7 +83,7 @@ func (b *bench) next() (*pb.ReportResultsRequest, []measure.Measurement) {
 			}
 			for i, m := range ms {
 				if req.GetIndexes()[i] != uint32(m.Item-100) || req.GetOutcomes()[i] != pb.Outcome(m.Outcome) || req.GetVerdicts()[i] != pb.Verdict(m.Verdict) {
-					b.t.Errorf("the batch says %d %v %v of %+v", req.GetIndexes()[i], req.GetOutcomes()[i], req.GetVerdicts()[i], m)
+					b.t.Errorf("the batch says %d %v %v of %+v", req.GetIndexes()[i], req.GetOutcomes()[i], req.GetVerdicts()[i], m.Target)
 				}
 			}
 			return req, ms

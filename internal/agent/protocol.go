@@ -30,13 +30,17 @@ type SkewError struct {
 }
 
 func (e *SkewError) Error() string {
-	advice := "use a probe of the controller's version"
-	if e.Max > 0 && e.Max < protocolMin {
-		advice = "this probe is newer than its controller: " + advice
-	} else if e.Min > protocolMax {
-		advice = "this probe is older than its controller: " + advice
+	speaks := fmt.Sprintf("protocol %d to %d", e.Min, e.Max)
+	which := ""
+	switch {
+	case e.Max == 0:
+		speaks = "no protocol that is known here"
+	case e.Max < protocolMin:
+		which = "it is older than this probe, "
+	case e.Min > protocolMax:
+		which = "this probe is older than its controller, "
 	}
-	return fmt.Sprintf("the controller speaks protocol %d to %d, this probe %d to %d; %s", e.Min, e.Max, protocolMin, protocolMax, advice)
+	return fmt.Sprintf("the controller speaks %s, this probe %d to %d: %suse a probe of the controller's version", speaks, protocolMin, protocolMax, which)
 }
 
 // GRPCStatus makes it the status of a call.

@@ -179,6 +179,9 @@ func TestUpgrade(t *testing.T) {
 					t.Fatal(err)
 				}
 				goOn(t, s)
+				if version >= 2 {
+					stillMembers(t, s)
+				}
 				if err := s.Close(); err != nil {
 					t.Error(err)
 				}
@@ -247,8 +250,29 @@ func goOn(t *testing.T, s identityStore) {
 		}
 		same("batches", got, want)
 	}
+	// What came since then has the values that the old program knew of.
+	if v := open[0]; v.Mode != Shard || v.Copies != 1 || len(v.Probes) != 0 || v.Paused {
+		t.Errorf("the running survey: %+v", v)
+	}
+	if c := held[0]; c.Pin != "" || c.Copy != 0 || c.TTL != 0 {
+		t.Errorf("a chunk of it: %+v", c)
+	}
+	work, err := s.HasWork(ctx)
+	must(err)
+	same("has work", work, true)
+	missing, err := s.Missing(ctx, "running", 9)
+	must(err)
+	same("missing", missing, []string(nil))
+	// What an old probe sends again is known, from a spool with a name it is
+	// another batch.
+	for spool, want := range map[string][]lease.Effect{"": nil, "s": {lease.Keep}} {
+		e := lease.Results{Probe: "q", Epoch: 2}
+		_, effects, err := s.Apply(ctx, key(1), e, &Batch{Epoch: 2, Spool: spool, Sequence: 0, Probe: "q", Body: []byte("fourth")})
+		must(err)
+		same("effects of a batch with spool "+spool, effects, want)
+	}
 	bodies(0, "first from p, late false", "second\x00 from p, late false")
-	bodies(1, "late from p, late true", "third from q, late false")
+	bodies(1, "late from p, late true", "third from q, late false", "fourth from q, late false")
 
 	report := func(n uint32, e lease.Results, want ...lease.Effect) {
 		t.Helper()
@@ -266,7 +290,7 @@ func goOn(t *testing.T, s identityStore) {
 		t.Fatalf("claimed %+v", c)
 	}
 	report(3, lease.Results{Probe: "p", Epoch: 1, Items: []lease.ItemResult{{Index: 0, Result: good}, {Index: 1, Result: good}}}, lease.Keep, lease.Finish)
-	keys, err := s.Unwritten(ctx)
+	keys, err := s.TakeUnwritten(ctx, "c", time.Minute, 9)
 	must(err)
 	same("unwritten", keys, []Key{key(0), key(1), key(2), key(3)})
 	for i, k := range keys {
@@ -279,7 +303,68 @@ func goOn(t *testing.T, s identityStore) {
 		}
 	}
 	counted(0, 11)
+	finished, err := s.Finished(ctx)
+	must(err)
+	same("finished", finished, []string{"running"})
 	must(s.Identity().Update(ctx, func(tx identity.Tx) error { return tx.PutFleet("fleet") }))
+}
+
+// stillMembers: who may do what is as it was in version 2.
+func stillMembers(t *testing.T, s identityStore) {
+	err := s.Identity().View(context.Background(), func(r identity.Reader) error {
+		v, err := r.Token("t")
+		if err != nil || v.Uses != 2 || v.Used != 1 || v.Labels["region"] != "fra" {
+			t.Errorf("token %+v, %v", v, err)
+		}
+		m, err := r.Member(identity.KindProbe, "q")
+		if err != nil || m.Banned.IsZero() || m.BanReason != "lost" {
+			t.Errorf("member %+v, %v", m, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPinnedWithoutBanned: what only those might measure who are banned, nobody
+// might.
+func TestPinnedWithoutBanned(t *testing.T) {
+	migrating(t, func(t *testing.T, _ string, _ []string, create func(*testing.T) database) {
+		ctx := context.Background()
+		s, err := create(t).open(t, Options{Rules: lease.DefaultRules(time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		l := List{ID: "l", Targets: 2, ChunkSize: 1}
+		must(s.PutList(ctx, l))
+		_, err = s.CreateSurvey(ctx, Survey{ID: "s", Request: "s", List: l, Spec: &pb.SurveySpec{}, Probes: []string{"p", "q"}})
+		must(err)
+		pinned := func(n int) {
+			t.Helper()
+			keys, err := s.Pinned(ctx, "p")
+			must(err)
+			if len(keys) != n {
+				t.Errorf("pinned to p: %v, want %d", keys, n)
+			}
+		}
+		pinned(0)
+		must(s.Identity().Update(ctx, func(tx identity.Tx) error {
+			return tx.PutMember(identity.Member{Kind: identity.KindOperator, Name: "q", Banned: tx.Now()}) // somebody else
+		}))
+		pinned(0)
+		must(s.Identity().Update(ctx, func(tx identity.Tx) error {
+			return tx.PutMember(identity.Member{Kind: identity.KindProbe, Name: "q", Banned: tx.Now()})
+		}))
+		pinned(2)
+	})
 }
 
 // TestNewer: what a newer program has made is not touched.
@@ -315,14 +400,16 @@ func TestNewer(t *testing.T) {
 func TestScriptFails(t *testing.T) {
 	migrating(t, func(t *testing.T, dialect string, scripts []string, create func(*testing.T) database) {
 		d := create(t)
-		d.exec(t, `CREATE TABLE certificate (n integer)`) // in the way of the last one of version 2
-		if s, err := d.open(t, Options{}); err == nil {
-			s.Close()
-			t.Fatal("opened")
-		} else if !strings.Contains(err.Error(), "schema version 2") {
-			t.Error(err)
+		for name, version := range map[string]string{"certificate": "schema version 2", "frozen": "schema version 3"} { // the last one of each
+			d.exec(t, `CREATE TABLE `+name+` (n integer)`)
+			if s, err := d.open(t, Options{}); err == nil {
+				s.Close()
+				t.Fatal("opened")
+			} else if !strings.Contains(err.Error(), version) {
+				t.Error(err)
+			}
+			d.exec(t, `DROP TABLE `+name)
 		}
-		d.exec(t, `DROP TABLE certificate`)
 		s, err := d.open(t, Options{})
 		if err != nil {
 			t.Fatal(err)

@@ -357,7 +357,7 @@ func surveyBy(ctx context.Context, q querier, column, value string) (Survey, err
 func (p *Postgres) TakeUnwritten(ctx context.Context, writer string, d time.Duration, limit int) (keys []Key, err error) {
 	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
 		rows, err := q.Query(ctx, `WITH at AS MATERIALIZED (SELECT `+now+` AS now)
-			UPDATE chunk SET writer = $2, writing = at.now + $3 FROM at, (SELECT id FROM chunk, at
+			UPDATE chunk SET writer = $2, writing = at.now + $3::interval FROM at, (SELECT id FROM chunk, at
 				WHERE NOT written AND phase >= 5 AND (writing IS NULL OR writing <= at.now OR writer = $2)
 				ORDER BY survey, chunk LIMIT $4 FOR UPDATE OF chunk SKIP LOCKED) AS free
 			WHERE chunk.id = free.id RETURNING survey, chunk`, p.clock(), writer, d, limit)

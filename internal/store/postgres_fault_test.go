@@ -116,8 +116,9 @@ func openOver(t testing.TB, url string, w *wire) *Postgres {
 // there twice; the controller that lives goes on by itself, for one that was
 // killed another one does.
 func TestPostgresCut(t *testing.T) {
-	for _, sent := range []bool{false, true} {
-		t.Run(fmt.Sprintf("sent=%v", sent), func(t *testing.T) {
+	for i, sent := range []bool{false, true, false, true, true} {
+		mode := []Mode{Shard, Shard, Every, Every, Copies}[i]
+		t.Run(fmt.Sprintf("mode=%d,sent=%v", mode, sent), func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.New(t)
 			w := &wire{sent: sent}
@@ -126,11 +127,11 @@ func TestPostgresCut(t *testing.T) {
 			defer b.Close()
 			everyCut(t, func(t *testing.T, at int) *wire {
 				w.arm(at)
-				story{t, context.Background(), fmt.Sprint("cut at ", at), a, b, w}.run()
+				story{t, context.Background(), fmt.Sprint("cut at ", at), mode, a, b, w}.run()
 				return w
 			})
 		})
-		t.Run(fmt.Sprintf("sent=%v,killed", sent), func(t *testing.T) {
+		t.Run(fmt.Sprintf("mode=%d,sent=%v,killed", mode, sent), func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.New(t)
 			b := openOver(t, url, new(wire))
@@ -144,7 +145,7 @@ func TestPostgresCut(t *testing.T) {
 				a := openOver(t, url, w)
 				defer closing.Go(func() { a.Close() }) // it tries for a second
 				w.arm(at)
-				story{t, alive, fmt.Sprint("cut at ", at), a, b, w}.run()
+				story{t, alive, fmt.Sprint("cut at ", at), mode, a, b, w}.run()
 				return w
 			})
 		})
@@ -172,6 +173,7 @@ type story struct {
 	t      *testing.T
 	alive  context.Context // of a
 	survey string
+	mode   Mode
 	a, b   *Postgres
 	w      *wire
 }
@@ -181,11 +183,14 @@ func (s story) run() {
 	good := lease.Result(lease.Measured, measure.Supported)
 	l := List{ID: s.survey, Targets: 2, ChunkSize: 2}
 	s.must(s.b.PutList(ctx, l))
-	_, err := s.b.CreateSurvey(ctx, Survey{ID: s.survey, Request: s.survey, List: l, Spec: &pb.SurveySpec{}})
+	_, err := s.b.CreateSurvey(ctx, Survey{ID: s.survey, Request: s.survey, List: l, Spec: &pb.SurveySpec{}, Mode: s.mode, Copies: 1, Probes: []string{s.survey}})
 	s.must(err)
 	_, err = s.b.SetPhase(ctx, s.survey, Running, "")
 	s.must(err)
 
+	session := Session{Probe: s.survey, ID: "1", Instance: "1"}
+	s.do("session", func(ctx context.Context, p *Postgres) error { return p.OpenSession(ctx, session, time.Hour) })
+	s.do("freeze", func(ctx context.Context, p *Postgres) error { return p.Freeze(ctx, time.Hour) })
 	var c Chunk
 	s.do("claim", func(ctx context.Context, p *Postgres) (err error) {
 		// An offer that was never sent: the probe does not know of it.
@@ -215,7 +220,7 @@ func (s story) run() {
 	for i := range 2 {
 		s.do("report", func(ctx context.Context, p *Postgres) error {
 			e := lease.Results{Probe: s.survey, Epoch: c.Epoch, Items: []lease.ItemResult{{Index: uint32(i), Result: good}}}
-			_, effects, err := p.Apply(ctx, c.Key, e, &Batch{Epoch: c.Epoch, Sequence: uint64(i), Probe: s.survey, Body: fmt.Append(nil, "batch ", i)})
+			_, effects, err := p.Apply(ctx, c.Key, e, &Batch{Epoch: c.Epoch, Spool: s.survey, Sequence: uint64(i), Probe: s.survey, Body: fmt.Append(nil, "batch ", i)})
 			if slices.Contains(effects, lease.Reject) {
 				s.t.Errorf("batch %d: effects %v", i, effects)
 			}
@@ -226,11 +231,28 @@ func (s story) run() {
 	if !finished && s.alive.Err() == nil {
 		s.t.Error("nobody was told that the chunk is over")
 	}
-	unwritten, err := s.b.Unwritten(ctx)
-	s.must(err)
-	if !slices.Equal(unwritten, []Key{c.Key}) {
-		s.t.Errorf("to be written: %v", unwritten)
+	s.do("beat", func(ctx context.Context, p *Postgres) error { return p.Beat(ctx, s.survey, "1", []byte("state")) })
+	if there, err := s.b.Sessions(ctx, time.Hour); err != nil || !slices.ContainsFunc(there, func(v Session) bool { return v.Probe == s.survey && string(v.State) == "state" }) {
+		s.t.Errorf("sessions %+v, %v", there, err)
 	}
+	s.do("event", func(ctx context.Context, p *Postgres) error {
+		return p.PutEvent(ctx, ProbeEvent{Probe: s.survey, Spool: s.survey, Sequence: 2, Event: &pb.ProbeEvent{Detail: "x"}})
+	})
+	through, err := s.b.SpoolThrough(ctx, s.survey)
+	s.must(err)
+	events, err := s.b.Events(ctx, s.survey, 9)
+	s.must(err)
+	if through != 2 || len(events) != 1 {
+		s.t.Errorf("the spool came to %d, with %d events", through, len(events))
+	}
+	// The first time at b it finds what a, when it was killed, had taken.
+	s.do("unwritten", func(ctx context.Context, p *Postgres) error {
+		unwritten, err := p.TakeUnwritten(ctx, "writer", time.Hour, 9)
+		if err == nil && !slices.Equal(unwritten, []Key{c.Key}) {
+			s.t.Errorf("to be written: %v", unwritten)
+		}
+		return err
+	})
 	s.tally(good)
 	var bodies []string
 	s.do("batches", func(ctx context.Context, p *Postgres) error {

@@ -133,5 +133,5 @@ func (p *Postgres) SpoolThrough(ctx context.Context, spool string) (uint64, erro
 
 // Freeze implements Store.
 func (p *Postgres) Freeze(ctx context.Context, d time.Duration) error {
-	return p.exec(ctx, `INSERT INTO frozen (one, until) VALUES (1, `+now+` + $2) ON CONFLICT (one) DO UPDATE SET until = greatest(frozen.until, excluded.until)`, p.clock(), d)
+	return p.exec(ctx, `INSERT INTO frozen (one, until) VALUES (1, `+now+` + $2::interval) ON CONFLICT (one) DO UPDATE SET until = greatest(frozen.until, excluded.until)`, p.clock(), d)
 }

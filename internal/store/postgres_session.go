@@ -36,7 +36,7 @@ func (p *Postgres) CloseSession(ctx context.Context, probe, id string) error {
 // Sessions implements Store.
 func (p *Postgres) Sessions(ctx context.Context, stale time.Duration) (found []Session, err error) {
 	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) (err error) {
-		found, err = sessions(ctx, q, `heard > `+now+` - $2`, p.clock(), stale)
+		found, err = sessions(ctx, q, `heard > `+now+` - $2::interval`, p.clock(), stale)
 		return err
 	})
 	return found, err

@@ -43,6 +43,22 @@ func Run(t *testing.T, make func(testing.TB) Opener) {
 		"Concurrent":       testConcurrent,
 		"CountsAlwaysFit":  testCountsAlwaysFit,
 		"CancelledContext": testCancelledContext,
+		"Modes":            testModes,
+		"Selected":         testSelected,
+		"Pause":            testPause,
+		"Drain":            testDrain,
+		"SettlePinned":     testSettlePinned,
+		"Copies":           testCopies,
+		"CopiesModel":      testCopiesModel,
+		"CopiesConcurrent": testCopiesConcurrent,
+		"WaitedFor":        testWaitedFor,
+		"Sessions":         testSessions,
+		"Beats":            testBeats,
+		"OneProcess":       testOneProcess,
+		"Freeze":           testFreeze,
+		"TakeUnwritten":    testTakeUnwritten,
+		"Writers":          testWriters,
+		"Spools":           testSpools,
 	} {
 		t.Run(name, func(t *testing.T) { f(t, newFixture(t, make(t))) })
 	}
@@ -96,7 +112,7 @@ func (f *fixture) survey(id string, n, size int, spec *pb.SurveySpec) store.Surv
 	return s
 }
 
-func must(t testing.TB, err error) {
+func must(t rapid.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
