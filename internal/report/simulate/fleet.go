@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"time"
 
 	"tfofleet/internal/dataset"
@@ -25,8 +26,9 @@ type Fleet struct {
 	ID        string // of the survey; "" is "simulated"
 	Targets   int
 	Probes    int
-	ChunkSize int  // 0 is 8192
-	Shard     bool // each chunk is measured by one probe, else all by every one
+	ChunkSize int   // 0 is 8192
+	Only      []int // probes that measure; none: all
+	Shard     bool  // each chunk is measured by one probe, else all by every one
 	// Broken probes, by number.
 	Broken map[int]Box
 	// Per million: targets that break Fast Open, paths that do, measurements
@@ -103,10 +105,10 @@ func (f *Fleet) Target(item int) measure.Target {
 }
 
 // AS is whose an address is: every /16 and /32 is announced by one of a few
-// thousand.
-func (f *Fleet) AS(p netip.Prefix) uint32 {
+// thousand, the same in every fleet.
+func AS(p netip.Prefix) uint32 {
 	b := p.Addr().As16()
-	return 64512 + uint32(f.hash("as", binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:]))%3000)
+	return 64512 + uint32(new(Fleet).hash("as", binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:]))%3000)
 }
 
 // Announced is the prefix that an address of a target is in.
@@ -123,16 +125,16 @@ func Announced(a netip.Addr) netip.Prefix {
 }
 
 // WriteASNs writes every prefix there is and its AS, one "prefix,asn" per line.
-func (f *Fleet) WriteASNs(w io.Writer) error {
+func WriteASNs(w io.Writer) error {
 	for i := range 128 * 256 {
 		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(11 + i>>8), byte(i)}), 16)
-		if _, err := fmt.Fprintf(w, "%v,%d\n", p, f.AS(p)); err != nil {
+		if _, err := fmt.Fprintf(w, "%v,%d\n", p, AS(p)); err != nil {
 			return err
 		}
 	}
 	for i := range 16 * 256 {
 		p := netip.PrefixFrom(netip.AddrFrom16([16]byte{0x2a, 0, byte(i >> 8), byte(i)}), 32)
-		if _, err := fmt.Fprintf(w, "%v,%d\n", p, f.AS(p)); err != nil {
+		if _, err := fmt.Fprintf(w, "%v,%d\n", p, AS(p)); err != nil {
 			return err
 		}
 	}
@@ -296,7 +298,10 @@ func (f *Fleet) Write(dir string) error {
 	ms := make([]measure.Measurement, 0, size)
 	for chunk := range chunks {
 		for p := range f.Probes {
-			number := p*chunks + chunk
+			if len(f.Only) > 0 && !slices.Contains(f.Only, p) {
+				continue
+			}
+			number := chunk
 			if f.Shard {
 				if chunk%f.Probes != p {
 					continue
