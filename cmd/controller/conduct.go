@@ -34,8 +34,10 @@ type surveyRun struct {
 	// A new survey.
 	name string
 	spec *pb.SurveySpec
-	out  string
-	read func(emit func(measure.Target) error) (targets.ReadStats, error)
+	// share is how a fleet divides the targets; nil: this machine has them all.
+	share *pb.CreateSurveyRequest
+	out   string
+	read  func(emit func(measure.Target) error) (targets.ReadStats, error)
 
 	dir   string // of the dataset; given where a survey is resumed
 	lines targets.ReadStats

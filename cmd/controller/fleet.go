@@ -2,13 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -16,6 +23,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"tfofleet/internal/controller"
+	"tfofleet/internal/dataset/place"
 	"tfofleet/internal/identity"
 	"tfofleet/internal/lease"
 	"tfofleet/internal/store"
@@ -25,8 +33,11 @@ import (
 // fleet is the controller of a fleet.
 type fleet struct {
 	log       hclog.Logger
-	db        *store.SQLite
+	db        fleetStore
+	ca        *identity.CA
 	authority *identity.Authority
+	registry  *prometheus.Registry
+	figures   *http.Server
 	server    *controller.Server
 	guard     *identity.Guard
 	health    *health.Server
@@ -35,6 +46,25 @@ type fleet struct {
 
 	stop    context.CancelFunc
 	workers sync.WaitGroup
+}
+
+// fleetStore is a store that knows who is who as well.
+type fleetStore interface {
+	store.Store
+	Identity() identity.Store
+}
+
+// openStore opens the state of the fleet, and says whether others share it.
+func openStore(ctx context.Context, f *serveFlags, o store.Options) (db fleetStore, shared bool, err error) {
+	if f.store == "" {
+		db, err := store.OpenSQLite(ctx, filepath.Join(f.data, "state.db"), o)
+		return db, false, err
+	}
+	if u, err := url.Parse(f.store); err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return nil, false, fail(exitUsage, errors.New("--store: want a URL such as postgres://HOST/DATABASE"))
+	}
+	p, err := store.OpenPostgres(ctx, f.store, o)
+	return p, true, err
 }
 
 // startFleet opens the data directory, or makes it, and goes on with what it
@@ -52,23 +82,22 @@ func startFleet(ctx context.Context, f *serveFlags, addresses []string, log hclo
 		return nil, unwritable(f.data, err)
 	}
 	rules := lease.DefaultRules(f.heartbeat)
-	if c.db, err = store.OpenSQLite(ctx, filepath.Join(f.data, "state.db"), store.Options{Rules: rules}); err != nil {
-		return nil, err
-	}
-	ca, err := identity.OpenCA(filepath.Join(f.data, "ca"), time.Now())
+	db, shared, err := openStore(ctx, f, store.Options{Rules: rules})
 	if err != nil {
 		return nil, err
 	}
-	c.authority, err = identity.NewAuthority(ctx, identity.Config{CA: ca, Store: c.db.Identity(), Names: hosts(addresses), Logger: log.Named("identity")})
+	c.db = db
+	if c.ca, err = identity.OpenCA(f.ca, time.Now()); err != nil {
+		return nil, err
+	}
+	c.authority, err = identity.NewAuthority(ctx, identity.Config{CA: c.ca, Store: c.db.Identity(), Names: hosts(addresses), Logger: log.Named("identity")})
 	if err != nil {
 		return nil, err
 	}
-	surveys := filepath.Join(f.data, "surveys")
-	if err := os.MkdirAll(surveys, 0o700); err != nil {
-		return nil, unwritable(surveys, err)
-	}
+	c.registry = prometheus.NewRegistry()
+	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	c.server, err = controller.New(ctx, controller.Config{
-		Dir: f.data, Dataset: func(id string) string { return filepath.Join(surveys, id) }, Store: c.db,
+		Dir: f.data, Lists: place.Join(f.dataset, "lists"), Dataset: func(id string) string { return place.Join(f.dataset, id) }, Store: c.db, Shared: shared, Name: f.name, Metrics: c.registry,
 		Heartbeat: f.heartbeat, TTL: rules.TTL, Version: version.String(), Authority: c.authority, Addresses: addresses, Logger: log,
 	})
 	if err != nil {
@@ -113,6 +142,35 @@ func (c *fleet) serve(probes net.Listener, socket string) error {
 	return nil
 }
 
+// serveMetrics begins to serve figures and health, for programs on this host
+// unless the address says otherwise: there is nothing secret in them, and nothing
+// that can be changed by them.
+func (c *fleet) serveMetrics(addr string) error {
+	if addr == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(c.registry, promhttp.HandlerOpts{Registry: c.registry}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if why := c.server.Trouble(); why != "" {
+			http.Error(w, why, http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	c.figures = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ErrorLog: c.log.Named("metrics").StandardLogger(nil)}
+	c.workers.Go(func() {
+		if err := c.figures.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			c.failed <- err
+		}
+	})
+	return nil
+}
+
 // recheckEvery is how soon a certificate that ran out ends its streams.
 const recheckEvery = 5 * time.Second
 
@@ -128,6 +186,9 @@ func (c *fleet) recheck(ctx context.Context) {
 		if err := c.authority.Recheck(ctx); err != nil && ctx.Err() == nil {
 			c.log.Error("callers not checked again", "reason", err)
 		}
+		if err := c.ca.Reload(); err != nil {
+			c.log.Error("the CA was not read again", "reason", err)
+		}
 	}
 }
 
@@ -135,6 +196,9 @@ func (c *fleet) recheck(ctx context.Context) {
 // may, and then the store.
 func (c *fleet) close() error {
 	c.stop()
+	if c.figures != nil {
+		c.figures.Close()
+	}
 	if c.rpc != nil {
 		c.health.Shutdown()
 		c.server.Drain()

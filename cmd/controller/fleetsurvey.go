@@ -5,8 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	pb "tfofleet/proto/tfofleet/v1"
 )
@@ -33,12 +36,16 @@ func (a *app) surveyFleet(cmd *cobra.Command, f *surveyFlags) error {
 	// A second run meets a kernel and a path that remember the first: what a
 	// probe did not finish is counted as interrupted.
 	spec.RepeatInterrupted = false
+	share, err := f.share()
+	if err != nil {
+		return err
+	}
 	l, err := a.openLists(f)
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	r := &surveyRun{name: l.name(), read: l.read, spec: spec, scratch: true, quiet: f.quiet}
+	r := &surveyRun{name: l.name(), read: l.read, spec: spec, scratch: true, quiet: f.quiet, share: share}
 	o := operator{controller: f.controller, format: f.format}
 	return control(f.controller, func(c pb.ControlServiceClient) error {
 		if err := a.create(cmd.Context(), c, r); err != nil {
@@ -69,7 +76,50 @@ func (a *app) create(ctx context.Context, c pb.ControlServiceClient, r *surveyRu
 	}
 	// Under the same id a lost answer can be asked for again.
 	req := &pb.CreateSurveyRequest{RequestId: rand.Text(), Name: r.name, TargetsId: list.GetTargetsId(), Spec: r.spec}
+	if r.share != nil {
+		proto.Merge(req, r.share)
+	}
 	created, err := c.CreateSurvey(ctx, req)
 	r.id = created.GetSurvey()
 	return err
+}
+
+// share is how the targets are divided among the probes, as far as it was said.
+func (f *surveyFlags) share() (*pb.CreateSurveyRequest, error) {
+	req := &pb.CreateSurveyRequest{}
+	switch f.mode {
+	case "shard":
+		req.Mode = pb.SurveyMode_SURVEY_MODE_SHARD
+	case "every":
+		req.Mode = pb.SurveyMode_SURVEY_MODE_EVERY
+	default:
+		k, err := strconv.ParseUint(f.mode, 10, 16)
+		if err != nil || k == 0 {
+			return nil, fail(exitUsage, fmt.Errorf("--mode %q: want shard, every, or how many probes are to measure each target", f.mode))
+		}
+		req.Mode, req.Copies = pb.SurveyMode_SURVEY_MODE_COPIES, uint32(k)
+	}
+	if f.probes == "" && len(f.maxPer) == 0 {
+		return req, nil
+	}
+	sel := &pb.ProbeSelector{MaxPer: make(map[string]uint32)}
+	for word := range strings.SplitSeq(f.probes, ",") {
+		switch word = strings.TrimSpace(word); {
+		case word == "":
+		case strings.Contains(word, "="):
+			sel.Labels = append(sel.Labels, word)
+		default:
+			sel.Names = append(sel.Names, word)
+		}
+	}
+	for _, limit := range f.maxPer {
+		key, n, ok := strings.Cut(limit, "=")
+		most, err := strconv.ParseUint(n, 10, 32)
+		if !ok || key == "" || err != nil || most == 0 {
+			return nil, fail(exitUsage, fmt.Errorf("--max-per %q: want LABEL=N", limit))
+		}
+		sel.MaxPer[key] = uint32(most)
+	}
+	req.Probes = sel
+	return req, nil
 }

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"tfofleet/internal/identity"
 	"tfofleet/internal/settings"
 	pb "tfofleet/proto/tfofleet/v1"
 )
@@ -38,7 +39,7 @@ func (o *operator) addTo(cmd *cobra.Command, lists bool) {
 	if where == "" {
 		where = socketIn(dataDir)
 	}
-	cmd.Flags().StringVar(&o.controller, "controller", where, "`SOCKET` of the controller")
+	cmd.Flags().StringVar(&o.controller, "controller", where, "`SOCKET` of the controller, or the file that \"operator create\" wrote")
 	if lists {
 		addOneOf(cmd, &o.format, "format", "a table, or one JSON object per line", "table", "json")
 	}
@@ -46,19 +47,33 @@ func (o *operator) addTo(cmd *cobra.Command, lists bool) {
 
 // control calls f with a connection to the controller.
 func control(where string, f func(pb.ControlServiceClient) error) error {
-	if _, _, err := net.SplitHostPort(where); err == nil && !strings.Contains(where, "/") && !strings.HasPrefix(where, "unix:") {
-		return fail(exitUsage, fmt.Errorf("--controller %s is not a socket", where), "run this on the controller's host, with the path of its socket")
-	}
-	path, err := filepath.Abs(strings.TrimPrefix(where, "unix:"))
-	if err != nil {
-		return err
-	}
-	conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := dialControl(where)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	return answered(f(pb.NewControlServiceClient(conn)), where)
+}
+
+// dialControl makes a connection: to the socket on this host, or, with the
+// credential in a file, to one of the controllers that it names.
+func dialControl(where string) (*grpc.ClientConn, error) {
+	if _, _, err := net.SplitHostPort(where); err == nil && !strings.Contains(where, "/") && !strings.HasPrefix(where, "unix:") {
+		return nil, fail(exitUsage, fmt.Errorf("--controller %s is neither a socket nor a credential", where),
+			`on the controller's host, give the path of its socket`, `elsewhere, give the file that "controller operator create" wrote there: it has the address`)
+	}
+	path, err := filepath.Abs(strings.TrimPrefix(where, "unix:"))
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	}
+	c, err := identity.LoadCredential(path)
+	if err != nil {
+		return nil, fail(exitUsage, err, `"controller operator create" writes such a file`)
+	}
+	return grpc.NewClient("dns:///"+c.Addresses()[0], grpc.WithTransportCredentials(c.Transport(nil)))
 }
 
 // answered makes the error of a call one for people.

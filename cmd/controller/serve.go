@@ -20,15 +20,20 @@ import (
 type serveFlags struct {
 	config    string
 	data      string
+	store     string
+	dataset   string
+	ca        string
+	name      string
 	listen    string
 	advertise []string
 	socket    string
+	metrics   string
 	heartbeat time.Duration
 }
 
 // serveSettings are the names of the flags that the environment and the file
 // can have.
-var serveSettings = []string{"data", "listen", "advertise", "socket", "heartbeat", "log-level", "log-json"}
+var serveSettings = []string{"data", "store", "dataset", "ca", "name", "listen", "advertise", "socket", "metrics", "heartbeat", "log-level", "log-json"}
 
 // dataDir is where a controller keeps everything; its socket is in a directory
 // of its own, which other users cannot enter.
@@ -47,9 +52,17 @@ Everything is kept in one directory: the CA of the fleet, made at the first
 start, the state of surveys and probes, and the datasets (surveys/ID). Probes
 dial one TLS port; operators on this host use a unix socket.
 
+Several controllers share a fleet over PostgreSQL: give all of them the same
+--store and --dataset, a --name of its own to each, and a copy of the first
+one's --ca directory. A probe may talk to any of them.
+
+Prometheus finds figures at /metrics of --metrics, and /healthz beside it says
+whether results can be stored.
+
 Every flag can be set in the environment (--log-level is TFOFLEET_LOG_LEVEL), or
 in a YAML file whose keys are the names of the flags.`,
 		Example: `  controller serve --data ./fleet --listen :7443 --advertise controller.example.net:7443
+  controller serve --store postgres://db.example.net/tfofleet --dataset s3://studies/tfo --name c1
   controller token create --controller ./fleet/run/controller.sock`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -68,6 +81,11 @@ in a YAML file whose keys are the names of the flags.`,
 	fs := cmd.Flags()
 	fs.StringVar(&f.config, "config", os.Getenv(settings.Variable("config")), "YAML `FILE` with settings")
 	fs.StringVar(&f.data, "data", dataDir, "`DIR` for all that is kept")
+	fs.StringVar(&f.store, "store", "", "state of the fleet: a `URL` such as postgres://HOST/DATABASE (default SQLite in --data)")
+	fs.StringVar(&f.dataset, "dataset", "", "where the datasets go, `DIR` or s3://BUCKET/PREFIX (default surveys in --data)")
+	fs.StringVar(&f.ca, "ca", "", "`DIR` of the fleet's CA (default ca in --data)")
+	fs.StringVar(&f.name, "name", "", "`NAME` of this controller among several (default this host's with the port)")
+	fs.StringVar(&f.metrics, "metrics", "127.0.0.1:9464", "`ADDR` for Prometheus and health checks, empty for none")
 	fs.StringVar(&f.listen, "listen", ":7443", "`ADDR` that probes dial")
 	fs.StringSliceVar(&f.advertise, "advertise", nil, "`HOST:PORT` at which probes reach this controller, for join tokens; repeatable (default this host's name and the port of --listen)")
 	fs.StringVar(&f.socket, "socket", "", "unix socket for operators, `PATH` (default run/controller.sock in --data)")
@@ -82,14 +100,14 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	if f.heartbeat < 100*time.Millisecond {
 		return fail(exitUsage, fmt.Errorf("--heartbeat %v is below 100ms", f.heartbeat))
 	}
-	if f.socket == "" {
-		f.socket = socketIn(f.data)
-	}
 	listener, err := net.Listen("tcp", f.listen)
 	if err != nil {
 		return fail(exitFailure, err, "--listen ADDR names another address or port")
 	}
 	defer listener.Close() // it is closed already, unless the start failed
+	if err := f.complete(listener.Addr()); err != nil {
+		return err
+	}
 	addresses := f.advertise
 	if len(addresses) == 0 {
 		if addresses, err = ownAddress(listener.Addr()); err != nil {
@@ -107,6 +125,9 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	if err := c.serve(listener, f.socket); err != nil {
 		return err
 	}
+	if err := c.serveMetrics(f.metrics); err != nil {
+		return fail(exitFailure, err, "--metrics ADDR names another address or port, --metrics \"\" none")
+	}
 	fmt.Fprintf(a.term, "controller: ready: probes dial %s, operators use %s\n", listener.Addr(), f.socket)
 	select {
 	case <-ctx.Done():
@@ -115,6 +136,27 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	case err := <-c.failed:
 		return err
 	}
+}
+
+// complete gives the flags that were left out what follows from the others.
+func (f *serveFlags) complete(listen net.Addr) error {
+	if f.socket == "" {
+		f.socket = socketIn(f.data)
+	}
+	if f.ca == "" {
+		f.ca = caDir(f.data)
+	}
+	if f.dataset == "" {
+		f.dataset = filepath.Join(f.data, "surveys")
+	}
+	if f.name == "" {
+		own, err := ownAddress(listen)
+		if err != nil {
+			return fail(exitFailure, err, "--name NAME gives this controller a name")
+		}
+		f.name = own[0]
+	}
+	return nil
 }
 
 // ownAddress is this host's name with the port of the listener.

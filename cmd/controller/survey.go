@@ -35,6 +35,9 @@ type surveyFlags struct {
 	netns       string
 	controller  string
 	detach      bool
+	probes      string
+	maxPer      []string
+	mode        string
 }
 
 func (a *app) surveyCommand() *cobra.Command {
@@ -82,8 +85,12 @@ and says how to resume it.`,
 	fs.BoolVar(&f.quiet, "quiet", false, "show no progress")
 	fs.StringVar(&f.resolver, "resolver", "", "DNS server to ask, `ADDR` or ADDR:PORT (default from /etc/resolv.conf)")
 	fs.StringVar(&f.netns, "netns", "", "network namespace to measure from, a `PATH` such as /run/netns/NAME")
-	fs.StringVar(&f.controller, "controller", "", "have the probes of a fleet make the survey: the `SOCKET` of its controller")
+	fs.StringVar(&f.controller, "controller", "", "have the probes of a fleet make the survey: the `SOCKET` of its controller, or an operator's file")
 	fs.BoolVar(&f.detach, "detach", false, "with --controller: print the survey's id and leave")
+	fs.StringVar(&f.probes, "probes", "", "with --controller: the probes that take part, `SELECTOR` of names and KEY=VALUE labels, such as region=fra,region=nyc (default all)")
+	fs.StringArrayVar(&f.maxPer, "max-per", nil, "with --controller: at most N probes with the same value of a label, `LABEL=N`; repeatable")
+	fs.StringVar(&f.mode, "mode", "shard", "with --controller: each target by one probe (shard), by every one (every), or by `K` of them")
+	completeWords(cmd, "mode", "shard", "every")
 	completeWords(cmd, "payload", "auto", "http", "tls", "dns", "file:", "none")
 	for _, name := range []string{"out", "resume"} {
 		if err := cmd.MarkFlagDirname(name); err != nil {
@@ -161,6 +168,11 @@ func (f *surveyFlags) check(cmd *cobra.Command) error {
 		return usage("--lab brings its own targets: leave out --targets")
 	case !f.lab && len(f.targets) == 0:
 		return fail(exitUsage, errors.New("no targets given"), "--targets FILE for a list, --lab for an emulated internet")
+	}
+	for _, name := range []string{"probes", "max-per", "mode"} {
+		if cmd.Flags().Changed(name) {
+			return usage("--%s is for a survey that a fleet makes: give --controller SOCKET", name)
+		}
 	}
 	if f.detach {
 		return usage("--detach is for a survey that a fleet makes: give --controller SOCKET")

@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) surveysCommand() *cobra.Command {
-	return group("surveys", "Look after the surveys of a fleet", a.surveysList(), a.surveysShow(), a.surveysWatch(), a.surveysCancel())
+	return group("surveys", "Look after the surveys of a fleet", a.surveysList(), a.surveysShow(), a.surveysWatch(), a.surveysPause(), a.surveysResume(), a.surveysCancel())
 }
 
 func (a *app) surveysList() *cobra.Command {
@@ -71,6 +71,12 @@ func (a *app) writeState(s *pb.SurveyState, format string) error {
 	if n := s.GetPending(); n > 0 {
 		fmt.Fprintf(a.stdout, "  %-24s %s\n", "pending", count(n))
 	}
+	if n := len(s.GetProbes()); n > 0 {
+		fmt.Fprintf(a.stdout, "  %-24s %s, each target by %d\n", "selected", counted(uint64(n), "probe"), s.GetCopies())
+	}
+	if missing := s.GetMissing(); len(missing) > 0 {
+		fmt.Fprintf(a.stdout, "waits for %s: not connected\n", strings.Join(missing, ", "))
+	}
 	for _, why := range []string{s.GetReason(), s.GetStalled()} {
 		if why != "" {
 			fmt.Fprintln(a.stdout, why)
@@ -95,6 +101,36 @@ func (a *app) surveysWatch() *cobra.Command {
 	}
 	o.addTo(cmd, true)
 	cmd.Flags().BoolVar(&quiet, "quiet", false, "show no progress")
+	return cmd
+}
+
+func (a *app) surveysPause() *cobra.Command {
+	var o operator
+	cmd := &cobra.Command{
+		Use: "pause ID", Short: "Hand out no more of a survey; what was started is finished", Args: one("survey's id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return control(o.controller, func(c pb.ControlServiceClient) error {
+				_, err := c.PauseSurvey(cmd.Context(), &pb.PauseSurveyRequest{Survey: args[0]})
+				return err
+			})
+		},
+	}
+	o.addTo(cmd, false)
+	return cmd
+}
+
+func (a *app) surveysResume() *cobra.Command {
+	var o operator
+	cmd := &cobra.Command{
+		Use: "resume ID", Short: "Go on with a paused survey", Args: one("survey's id"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return control(o.controller, func(c pb.ControlServiceClient) error {
+				_, err := c.ResumeSurvey(cmd.Context(), &pb.ResumeSurveyRequest{Survey: args[0]})
+				return err
+			})
+		},
+	}
+	o.addTo(cmd, false)
 	return cmd
 }
 

@@ -35,8 +35,11 @@ type desk struct {
 
 	// welcome changes what Hello is answered with; its error turns away.
 	welcome func(*pb.Hello, *pb.Welcome) error
-	// hush keeps back every ack of results while it is true.
-	hush bool
+	// hush says whose ack is kept back; it is called with the lock held.
+	hush func(*pb.ReportResultsRequest) bool
+	// late has one more lease offered over a session that is taken over: it
+	// comes when the next Hello was said.
+	late bool
 
 	mu      sync.Mutex
 	changed chan struct{} // closed by the next thing that happens
@@ -132,6 +135,15 @@ func (d *desk) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.Ses
 	}
 	for d.now != nil { // it is taken over
 		old := d.now
+		if d.late && len(d.queue) > 0 {
+			l := d.queue[0]
+			d.queue = d.queue[1:]
+			d.offered[refName(l.GetRef())] = l
+			old.stream.Send(&pb.SessionResponse{Message: &pb.SessionResponse_Lease{Lease: l}})
+			d.mu.Unlock()
+			time.Sleep(10 * time.Millisecond) // for an accept that must not come
+			d.mu.Lock()
+		}
 		old.stop()
 		d.mu.Unlock()
 		<-old.over
@@ -261,7 +273,7 @@ func (d *desk) ReportResults(stream grpc.BidiStreamingServer[pb.ReportResultsReq
 		d.mu.Lock()
 		d.results = append(d.results, req)
 		d.settle(req)
-		hush := d.hush
+		hush := d.hush != nil && d.hush(req)
 		d.happened()
 		d.mu.Unlock()
 		if hush {

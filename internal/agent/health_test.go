@@ -101,7 +101,7 @@ func TestReadiness(t *testing.T) {
 	is(pb.Readiness_READINESS_READY, "")
 
 	d.mu.Lock()
-	d.hush = true
+	d.hush = func(*pb.ReportResultsRequest) bool { return true }
 	d.mu.Unlock()
 	for i := range 5 {
 		if err := s.Append(spool.Record{Kind: spool.KindResult, Items: []uint32{uint32(i)}, Data: make([]byte, 500)}); err != nil {

@@ -54,6 +54,7 @@ func TestRenewal(t *testing.T) {
 		w.MaxAge = durationpb.New(60 * time.Millisecond)
 		return nil
 	}
+	d.late = true
 	sp := spec()
 	const leases, each = 300, 5
 	for i := range leases {
@@ -327,7 +328,8 @@ func TestGaps(t *testing.T) {
 	defer s.Close()
 	d := newDesk(t)
 	// Half of it is with the controller already, and never acknowledged.
-	d.hush = true
+	deaf := true
+	d.hush = func(*pb.ReportResultsRequest) bool { return deaf }
 	b := newBench(t, &agenttest.Runner{Concurrency: 8}, func(c *Config) {
 		c.Spool, c.Session, c.Results, c.Flush, c.Backoff = s, d.conn, d.conn, 20*time.Second, 5*time.Millisecond
 	})
@@ -343,7 +345,7 @@ func TestGaps(t *testing.T) {
 		return d.now != nil && s.Status().Dropped > 0 && b.unfinished.Load() == 0
 	})
 	d.mu.Lock()
-	d.hush = false
+	deaf = false
 	d.now.stop()
 	d.mu.Unlock()
 	b.uplink.restart()
@@ -384,6 +386,8 @@ func TestRestored(t *testing.T) {
 		}
 		return nil
 	}
+	// What it sent before is not acknowledged: it has another key now.
+	d.hush = func(r *pb.ReportResultsRequest) bool { return r.GetSpool() == before }
 	release := make(chan struct{})
 	runner := &agenttest.Runner{Concurrency: 1, Script: func(x measure.Target) measure.Measurement { <-release; return agenttest.Healthy(x) }}
 	b := newBench(t, runner, func(c *Config) {
@@ -399,10 +403,17 @@ func TestRestored(t *testing.T) {
 	}
 	d.run(b.Agent)
 	d.until("it has found out", func() bool {
-		return slices.ContainsFunc(d.events(), func(e string) bool { return strings.HasPrefix(e, "PROBE_EVENT_KIND_RESTORED") })
+		d.happenedSoon()
+		b.mu.Lock()
+		w := b.works[refName(l.GetRef())]
+		b.mu.Unlock()
+		return !w.trusted() && slices.ContainsFunc(d.events(), func(e string) bool { return strings.HasPrefix(e, "PROBE_EVENT_KIND_RESTORED") })
 	})
 	close(release)
-	d.until("every target has an outcome", func() bool { return len(d.outcomes) == 200 })
+	d.until("every target has an outcome, and nothing is left", func() bool {
+		d.happenedSoon()
+		return len(d.outcomes) == 200 && s.Status().Depth == 0
+	})
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	counts := map[pb.Outcome]int{}

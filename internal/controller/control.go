@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,8 +31,13 @@ func (s *Server) CreateSurvey(ctx context.Context, req *pb.CreateSurveyRequest) 
 	if err != nil {
 		return nil, rpcError(err)
 	}
+	mode, copies, probes, err := s.share(ctx, req)
+	if err != nil {
+		return nil, rpcError(err)
+	}
 	rec, err := s.cfg.Store.CreateSurvey(ctx, store.Survey{
 		ID: newID(), Request: req.GetRequestId(), Name: req.GetName(), List: list, Spec: req.GetSpec(), Created: s.cfg.Now().UTC(),
+		Mode: mode, Copies: copies, Probes: probes,
 	})
 	if err != nil {
 		return nil, rpcError(err)
@@ -178,30 +184,68 @@ func (s *Server) CancelSurvey(ctx context.Context, req *pb.CancelSurveyRequest) 
 	return &pb.CancelSurveyResponse{State: st}, nil
 }
 
+// PauseSurvey implements ControlService.
+func (s *Server) PauseSurvey(ctx context.Context, req *pb.PauseSurveyRequest) (*pb.PauseSurveyResponse, error) {
+	st, err := s.setPaused(ctx, req.GetSurvey(), true)
+	return &pb.PauseSurveyResponse{State: st}, err
+}
+
+// ResumeSurvey implements ControlService.
+func (s *Server) ResumeSurvey(ctx context.Context, req *pb.ResumeSurveyRequest) (*pb.ResumeSurveyResponse, error) {
+	st, err := s.setPaused(ctx, req.GetSurvey(), false)
+	return &pb.ResumeSurveyResponse{State: st}, err
+}
+
+func (s *Server) setPaused(ctx context.Context, id string, paused bool) (*pb.SurveyState, error) {
+	rec, err := s.cfg.Store.Survey(ctx, id)
+	if err != nil {
+		return nil, rpcError(err)
+	}
+	if rec.Phase >= store.Done || rec.Cancel {
+		return nil, status.Errorf(codes.FailedPrecondition, "survey %s is over, or about to be", id)
+	}
+	if err := s.cfg.Store.PauseSurvey(ctx, id, paused); err != nil {
+		return nil, rpcError(err)
+	}
+	// Other controllers see it when they look at the store.
+	rec.Paused = paused
+	if err := s.adopt(rec); err != nil {
+		return nil, rpcError(err)
+	}
+	s.notifyAll()
+	st, err := s.state(ctx, id)
+	if err != nil {
+		return nil, rpcError(err)
+	}
+	return st, nil
+}
+
 // cancelChunks tells every chunk of a survey that it was cancelled.
 func (s *Server) cancelChunks(ctx context.Context, id string) error {
 	keys, err := s.cfg.Store.Open(ctx, id)
 	if err != nil {
 		return err
 	}
+	return s.applyAll(keys, lease.Cancel{})
+}
+
+// applyAll runs an event for many chunks.
+func (s *Server) applyAll(keys []store.Key, e lease.Event) error {
 	var (
-		mu   sync.Mutex
-		errs []error
+		mu    sync.Mutex
+		first error // the others are much alike
 	)
 	together(keys, func(k store.Key) {
-		c, effects, err := s.cfg.Store.Apply(s.ctx, k, lease.Cancel{}, nil)
+		c, effects, err := s.cfg.Store.Apply(s.ctx, k, e, nil)
 		if err == nil {
 			s.carryOut(c, effects)
 			return
 		}
 		mu.Lock()
-		errs = append(errs, err)
+		first = cmp.Or(first, err)
 		mu.Unlock()
 	})
-	if len(errs) > 0 {
-		return errs[0] // they are much alike
-	}
-	return nil
+	return first
 }
 
 // rpcError gives an error the code that callers go by.

@@ -3,9 +3,9 @@ package controller
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -15,42 +15,75 @@ import (
 	"tfofleet/internal/store"
 )
 
-// noChunk asks finishChunks only whether a survey is over.
-const noChunk = math.MaxUint32
+const (
+	// retryAfter is the rest before a chunk that could not be written is tried
+	// again: the disk is full, and somebody has to make room.
+	retryAfter = time.Second
+	// writeTime is for how long a chunk is one controller's to write, which is
+	// many times what it takes. After that another one does it.
+	writeTime = time.Minute
+	// writeAhead is how many chunks a controller takes for itself.
+	writeAhead = 16
+)
 
-// retryAfter is the rest before a chunk that could not be written is tried
-// again: the disk is full, and somebody has to make room.
-const retryAfter = time.Second
-
-// finishChunks writes chunks that are over into their dataset.
+// finishChunks writes chunks that are over into their dataset, and ends surveys.
 func (s *Server) finishChunks() {
 	for {
-		k, ok := s.over.take(s.ctx)
-		if !ok {
-			return
-		}
-		err := s.finish(s.ctx, k)
+		more := s.over.next()
+		done, err := s.finishSome(s.ctx)
 		s.trouble.set(writeDataset, err)
-		if err == nil || s.ctx.Err() != nil {
+		switch {
+		case s.ctx.Err() != nil:
+			return
+		case err != nil:
+			s.log.Error("chunk not written", "reason", err)
+			select {
+			case <-time.After(retryAfter):
+			case <-s.ctx.Done():
+			}
+			continue
+		case done:
 			continue
 		}
-		s.log.Error("chunk not written", "survey", k.Survey, "chunk", k.Chunk, "reason", err)
-		s.over.put(k)
 		select {
-		case <-time.After(retryAfter):
+		case <-more:
 		case <-s.ctx.Done():
 		}
 	}
 }
 
+// finishSome writes what is over, and reports whether there was any.
+func (s *Server) finishSome(ctx context.Context) (any bool, err error) {
+	keys, err := s.cfg.Store.TakeUnwritten(ctx, s.cfg.Name, writeTime, writeAhead)
+	if err != nil {
+		return false, err
+	}
+	for _, k := range keys {
+		if err := s.finish(ctx, k); err != nil {
+			return true, fmt.Errorf("survey %s chunk %d: %w", k.Survey, k.Chunk, err)
+		}
+	}
+	if len(keys) > 0 {
+		return true, nil
+	}
+	// It may be that all was written but the end.
+	over, err := s.cfg.Store.Finished(ctx)
+	for _, id := range over {
+		v, findErr := s.find(id)
+		if findErr == nil {
+			findErr = s.end(ctx, v)
+		}
+		err = errors.Join(err, findErr)
+	}
+	return len(over) > 0, err
+}
+
 // finish writes one chunk, and ends its survey when it was the last. A crash
 // anywhere in it is made good by doing it again.
 func (s *Server) finish(ctx context.Context, k store.Key) error {
-	s.finishing.Lock()
-	defer s.finishing.Unlock()
-	v, ok := s.running(k.Survey)
-	if !ok {
-		return nil
+	v, err := s.find(k.Survey)
+	if err != nil {
+		return err
 	}
 	last, err := s.write(ctx, v, k)
 	if err != nil || !last {
@@ -60,9 +93,6 @@ func (s *Server) finish(ctx context.Context, k store.Key) error {
 }
 
 func (s *Server) write(ctx context.Context, v *survey, k store.Key) (last bool, err error) {
-	if k.Chunk == noChunk {
-		return s.allWritten(ctx, k.Survey)
-	}
 	c, batches, err := s.cfg.Store.Batches(ctx, k)
 	if err != nil {
 		return false, err
@@ -183,20 +213,6 @@ func (s *Server) addAbandoned(v *survey, c store.Chunk, files map[string][]measu
 	return nil
 }
 
-func (s *Server) allWritten(ctx context.Context, id string) (bool, error) {
-	open, err := s.cfg.Store.Open(ctx, id)
-	if err != nil || len(open) > 0 {
-		return false, err
-	}
-	keys, err := s.cfg.Store.Unwritten(ctx)
-	for _, k := range keys {
-		if k.Survey == id {
-			return false, err
-		}
-	}
-	return err == nil, err
-}
-
 // Settle puts all that was measured into the datasets: chunks that are partly
 // measured are divided, and what there is of them is written. The rest stays
 // pending. It ends all sessions first, and takes it that none of these
@@ -205,20 +221,15 @@ func (s *Server) Settle(ctx context.Context) error {
 	if err := s.dismiss(ctx); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	surveys := slices.Collect(maps.Values(s.surveys))
-	s.mu.Unlock()
+	surveys := s.all()
 	for _, v := range surveys {
 		if err := s.cfg.Store.Settle(ctx, v.rec.ID); err != nil {
 			return err
 		}
 	}
-	keys, err := s.cfg.Store.Unwritten(ctx)
-	if err != nil {
-		return err
-	}
-	for _, k := range keys {
-		if err := s.finish(ctx, k); err != nil {
+	for more := true; more; {
+		var err error
+		if more, err = s.finishSome(ctx); err != nil {
 			return err
 		}
 	}

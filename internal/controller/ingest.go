@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -113,11 +114,16 @@ func (in *intake) take(req *pb.ReportResultsRequest) {
 // take stores a batch, or says why it is rejected. An error means that it could
 // not be stored.
 func (s *Server) take(req *pb.ReportResultsRequest) (rejected string, err error) {
+	if req.GetEvent() != nil {
+		return s.takeEvent(req)
+	}
 	e, rejected := results(req)
 	if rejected != "" {
 		return rejected, nil
 	}
-	b := &store.Batch{Epoch: e.Epoch, Sequence: req.GetSequence(), Probe: e.Probe, Body: req.GetMeasurements()}
+	e.TTL = s.ttl()
+	begun := time.Now()
+	b := &store.Batch{Epoch: e.Epoch, Spool: req.GetSpool(), Sequence: req.GetSequence(), Probe: e.Probe, Body: req.GetMeasurements()}
 	// Not the stream's context: what is stored has effects, also when nobody
 	// is there any more to take the ack.
 	c, effects, err := s.cfg.Store.Apply(s.ctx, keyOf(req.GetLease()), e, b)
@@ -133,8 +139,22 @@ func (s *Server) take(req *pb.ReportResultsRequest) (rejected string, err error)
 			return fmt.Sprintf("chunk %d of survey %s was never leased to probe %q with epoch %d, or has no such targets", c.Chunk, c.Survey, e.Probe, e.Epoch), nil
 		}
 	}
+	s.metrics.took(e, time.Since(begun), len(req.GetMeasurements()))
 	s.carryOut(c, effects)
 	return "", nil
+}
+
+// takeEvent stores what happened to a probe itself.
+func (s *Server) takeEvent(req *pb.ReportResultsRequest) (rejected string, err error) {
+	if req.GetSpool() == "" || req.GetLease() != nil || len(req.GetIndexes())+len(req.GetReturned())+len(req.GetMeasurements()) > 0 {
+		return "an event has a spool, and no lease", nil
+	}
+	err = s.cfg.Store.PutEvent(s.ctx, store.ProbeEvent{Probe: req.GetProbe(), Spool: req.GetSpool(), Sequence: req.GetSequence(), Event: req.GetEvent()})
+	s.trouble.set(writeResults, err)
+	if err == nil {
+		s.log.Info("probe says", "probe", req.GetProbe(), "event", req.GetEvent().GetKind(), "detail", req.GetEvent().GetDetail())
+	}
+	return "", err
 }
 
 // results is what a batch says of itself.

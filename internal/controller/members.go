@@ -3,15 +3,19 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"tfofleet/internal/identity"
+	"tfofleet/internal/lease"
+	"tfofleet/internal/store"
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
@@ -107,12 +111,34 @@ func (s *Server) ListProbes(ctx context.Context, _ *pb.ListProbesRequest) (*pb.L
 	if err != nil {
 		return nil, memberError(err)
 	}
+	known, err := s.cfg.Store.AllProbes(ctx)
+	if err != nil {
+		return nil, rpcError(err)
+	}
+	open, err := s.cfg.Store.Sessions(ctx, s.stale())
+	if err != nil {
+		return nil, rpcError(err)
+	}
+	probes, sessions := make(map[string]store.Probe), make(map[string]store.Session)
+	for _, p := range known {
+		probes[p.Name] = p
+	}
+	for _, session := range open {
+		sessions[session.Probe] = session
+	}
 	resp := &pb.ListProbesResponse{}
 	for _, m := range members {
-		resp.Probes = append(resp.Probes, s.info(m))
+		info, err := s.info(m, probes[m.Name], sessions[m.Name])
+		if err != nil {
+			return nil, rpcError(err)
+		}
+		resp.Probes = append(resp.Probes, info)
 	}
 	return resp, nil
 }
+
+// maxEvents is how many events of a probe an operator is shown.
+const maxEvents = 50
 
 // GetProbe implements ControlService.
 func (s *Server) GetProbe(ctx context.Context, req *pb.GetProbeRequest) (*pb.GetProbeResponse, error) {
@@ -122,10 +148,18 @@ func (s *Server) GetProbe(ctx context.Context, req *pb.GetProbeRequest) (*pb.Get
 	}
 	for _, p := range all.GetProbes() {
 		if p.GetName() == req.GetProbe() {
+			p.Events, err = s.cfg.Store.Events(ctx, p.GetName(), maxEvents)
+			if err != nil {
+				return nil, rpcError(err)
+			}
 			return &pb.GetProbeResponse{Probe: p}, nil
 		}
 	}
-	return nil, status.Errorf(codes.NotFound, "no probe is called %q", req.GetProbe())
+	return nil, errNoProbe(req.GetProbe())
+}
+
+func errNoProbe(name string) error {
+	return status.Errorf(codes.NotFound, "no probe is called %q", name)
 }
 
 // BanProbe implements ControlService.
@@ -136,25 +170,106 @@ func (s *Server) BanProbe(ctx context.Context, req *pb.BanProbeRequest) (*pb.Ban
 	if err := s.cfg.Authority.Ban(ctx, identity.KindProbe, req.GetProbe(), req.GetReason()); err != nil {
 		return nil, memberError(err)
 	}
+	if err := s.disown(ctx, req.GetProbe()); err != nil {
+		return nil, rpcError(err)
+	}
 	return &pb.BanProbeResponse{}, nil
 }
 
-// info joins the record of a probe with its session, if there is one here.
-func (s *Server) info(m identity.Member) *pb.ProbeInfo {
-	info := &pb.ProbeInfo{
-		Name: m.Name, Labels: m.Labels, Token: m.Token, Joined: moment(m.Created), Recoveries: uint32(m.Recoveries),
-		Banned: moment(m.Banned), BanReason: m.BanReason,
+// disown takes from a banned probe what it holds, for others, and gives up what
+// nobody else may measure. When it fails it may be called again.
+func (s *Server) disown(ctx context.Context, probe string) error {
+	held, err := s.cfg.Store.HeldBy(ctx, probe)
+	if err != nil {
+		return err
 	}
-	s.mu.Lock()
-	p, ok := s.sessions[m.Name]
-	s.mu.Unlock()
-	if ok {
-		info.ConnectedSince, info.Address, info.Version, info.Host = moment(p.since), p.address, p.version, p.host
-		p.mu.Lock()
-		info.LastHeard, info.Held = moment(p.heard), p.held
-		p.mu.Unlock()
+	var keys []store.Key
+	for _, c := range held {
+		keys = append(keys, c.Key)
 	}
-	return info
+	if err := s.applyAll(keys, lease.Forgotten{Probe: probe}); err != nil {
+		return err
+	}
+	pinned, err := s.cfg.Store.Pinned(ctx, probe)
+	if err != nil {
+		return err
+	}
+	return s.applyAll(pinned, lease.GiveUp{})
+}
+
+// DrainProbe implements ControlService.
+func (s *Server) DrainProbe(ctx context.Context, req *pb.DrainProbeRequest) (*pb.DrainProbeResponse, error) {
+	if s.cfg.Authority == nil {
+		return nil, errNoFleet
+	}
+	if err := s.cfg.Store.DrainProbe(ctx, req.GetProbe(), !req.GetUndo()); err != nil {
+		return nil, s.probeError(req.GetProbe(), err)
+	}
+	s.work.notify()
+	return &pb.DrainProbeResponse{}, nil
+}
+
+// LimitProbe implements ControlService. A probe that is connected to another
+// controller hears of it when it connects again.
+func (s *Server) LimitProbe(ctx context.Context, req *pb.LimitProbeRequest) (*pb.LimitProbeResponse, error) {
+	if s.cfg.Authority == nil {
+		return nil, errNoFleet
+	}
+	rate := req.GetLimits().GetRate()
+	if !(rate >= 0) {
+		return nil, status.Errorf(codes.InvalidArgument, "rate %v: want 0 (no limit) or more", rate)
+	}
+	if err := s.cfg.Store.LimitProbe(ctx, req.GetProbe(), rate); err != nil {
+		return nil, s.probeError(req.GetProbe(), err)
+	}
+	s.send(req.GetProbe(), &pb.SessionResponse{Message: &pb.SessionResponse_Limits{Limits: req.GetLimits()}})
+	return &pb.LimitProbeResponse{}, nil
+}
+
+func (s *Server) probeError(name string, err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return status.Errorf(codes.NotFound, "no probe called %q was ever connected", name)
+	}
+	return rpcError(err)
+}
+
+// CreateOperator implements ControlService.
+func (s *Server) CreateOperator(ctx context.Context, req *pb.CreateOperatorRequest) (*pb.CreateOperatorResponse, error) {
+	if s.cfg.Authority == nil {
+		return nil, errNoFleet
+	}
+	issued, err := s.cfg.Authority.IssueOperator(ctx, req.GetName(), req.GetCsr())
+	if _, denied := identity.DenialOf(err); err != nil && !denied {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	if err != nil {
+		return nil, memberError(err)
+	}
+	return &pb.CreateOperatorResponse{Issued: issued, Addresses: s.cfg.Addresses}, nil
+}
+
+// info joins what is known of a probe: its membership, what it said of itself,
+// and its open session, if there is one.
+func (s *Server) info(m identity.Member, p store.Probe, open store.Session) (*pb.ProbeInfo, error) {
+	info := &pb.ProbeInfo{}
+	if err := proto.Unmarshal(open.State, info); err != nil {
+		return nil, fmt.Errorf("session of probe %s: %w", m.Name, err)
+	}
+	info.Name, info.Labels, info.Token, info.Joined, info.Recoveries = m.Name, m.Labels, m.Token, moment(m.Created), uint32(m.Recoveries)
+	info.Banned, info.BanReason = moment(m.Banned), m.BanReason
+	info.Drained = p.Drained
+	if p.Rate > 0 {
+		info.Limits = &pb.Limits{Rate: p.Rate}
+	}
+	if open.Probe == "" {
+		info.Version, info.Host = p.Version, p.Host
+		return info, nil
+	}
+	info.ConnectedSince, info.LastHeard, info.Controller = moment(open.Since), moment(open.Heard), open.Controller
+	if since := info.GetStatus().GetSinceResult(); since != nil {
+		info.LastResult = moment(open.Heard.Add(-since.AsDuration()))
+	}
+	return info, nil
 }
 
 // moment is absent for the zero time.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"tfofleet/internal/identity"
@@ -19,17 +21,33 @@ import (
 
 // Config is what a Server needs. All fields without a default are required.
 type Config struct {
-	// Dir is where target lists are kept until their survey is created. Where
-	// it is on the file system of the datasets, a list is linked, not copied.
+	// Dir is for what is being sorted.
 	Dir string
-	// Dataset is the directory of a survey's dataset.
+	// Lists is where target lists are kept until their survey is created, as
+	// package dataset names places; default lists in Dir. All controllers of a
+	// fleet have the same. Where it is on the file system of the datasets, a list
+	// is linked, not copied.
+	Lists string
+	// Dataset is the place of a survey's dataset.
 	Dataset func(survey string) string
 	Store   store.Store
 	// Heartbeat is the interval probes are asked to keep; default 10 s. The
 	// store's rules have the TTL that goes with it.
 	Heartbeat time.Duration
 	// TTL is that of the store's rules.
-	TTL     time.Duration
+	TTL time.Duration
+	// MaxAge is when probes are asked to renew their sessions; default 1 h.
+	MaxAge time.Duration
+	// Name is this controller's among those that share the store; what an earlier
+	// process left under it is its own. Default "controller".
+	Name string
+	// Shared: other controllers use the store as well.
+	Shared bool
+	// Reflectors are the addresses of this controller's own TFO listener, see
+	// Welcome.
+	Reflectors []string
+	// Metrics takes what there is to count; nil: nobody looks.
+	Metrics prometheus.Registerer
 	Version string // of this program, for survey.json
 	// Authority says who a probe is and lets new ones in. Without one the server
 	// is for its own process, see ServeInMemory.
@@ -44,7 +62,7 @@ type Config struct {
 // Server is a controller.
 type Server struct {
 	pb.UnimplementedControlServiceServer
-	pb.UnsafeProbeServiceServer
+	pb.UnimplementedProbeServiceServer
 
 	cfg    Config
 	log    hclog.Logger
@@ -56,8 +74,9 @@ type Server struct {
 	drained  chan struct{} // closed by Drain
 
 	work    signal // chunks may wait for a probe
-	over    queue  // chunks that are over and not written
+	over    signal // chunks may be over and not written
 	trouble trouble
+	metrics *metrics
 
 	starting  sync.Mutex // one survey is started at a time
 	finishing sync.Mutex // one chunk is finished at a time
@@ -67,6 +86,8 @@ type Server struct {
 	sessions map[string]*session
 	names    map[string]bool // of probes that were connected
 	freeze   lease.Freeze
+	// elsewhere is how many probes are connected to other controllers.
+	elsewhere int
 }
 
 // New starts a controller, and goes on with what the store holds.
@@ -74,14 +95,23 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Heartbeat == 0 {
 		cfg.Heartbeat = 10 * time.Second
 	}
+	if cfg.Lists == "" {
+		cfg.Lists = filepath.Join(cfg.Dir, "lists")
+	}
+	if cfg.MaxAge == 0 {
+		cfg.MaxAge = time.Hour
+	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Name == "" {
+		cfg.Name = "controller"
 	}
 	s := &Server{cfg: cfg, log: cfg.Logger.Named("controller"), drained: make(chan struct{}),
 		surveys: make(map[string]*survey), sessions: make(map[string]*session), names: make(map[string]bool)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.freeze.TTL = cfg.TTL
-	s.freeze.Start(cfg.Now())
+	s.metrics = newMetrics(cfg.Metrics, s)
 	s.trouble.changed, s.trouble.now = s.notifyAll, cfg.Now
 	if err := s.resume(ctx); err != nil {
 		s.Close()
@@ -89,6 +119,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s.wg.Go(s.finishChunks)
 	s.wg.Go(s.expireLeases)
+	s.wg.Go(s.poll)
 	return s, nil
 }
 
@@ -112,32 +143,42 @@ func (s *Server) Close() {
 
 // resume takes up the surveys that have not ended.
 func (s *Server) resume(ctx context.Context) error {
-	if err := s.removeOrphanLists(ctx); err != nil {
+	if err := s.cfg.Store.Freeze(ctx, s.cfg.TTL); err != nil {
 		return err
+	}
+	if err := s.endOldSessions(ctx); err != nil {
+		return err
+	}
+	if !s.cfg.Shared {
+		if err := s.removeOrphanLists(ctx); err != nil {
+			return err
+		}
 	}
 	open, err := s.cfg.Store.Surveys(ctx)
 	if err != nil {
 		return err
 	}
 	for _, rec := range open {
-		v, err := s.start(ctx, rec)
-		if err != nil {
+		if err := s.adopt(rec); err != nil {
 			return fmt.Errorf("survey %s: %w", rec.ID, err)
 		}
-		if v.rec.Cancel {
-			if err := s.cancelChunks(ctx, rec.ID); err != nil {
-				return err
-			}
-		}
-		// It may be that all was written but the end.
-		s.over.put(store.Key{Survey: rec.ID, Chunk: noChunk})
 	}
-	keys, err := s.cfg.Store.Unwritten(ctx)
+	return nil
+}
+
+// endOldSessions ends those that an earlier process of this controller left.
+func (s *Server) endOldSessions(ctx context.Context) error {
+	sessions, err := s.cfg.Store.Sessions(ctx, s.stale())
 	if err != nil {
 		return err
 	}
-	for _, k := range keys {
-		s.over.put(k)
+	for _, old := range sessions {
+		if s.cfg.Shared && old.Controller != s.cfg.Name {
+			continue
+		}
+		if err := s.cfg.Store.CloseSession(ctx, old.Probe, old.ID); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -155,7 +196,7 @@ func (s *Server) carryOut(c store.Chunk, effects []lease.Effect) {
 			if c.Phase == lease.Poisoned {
 				s.log.Warn("chunk given up: no probe accepted it", "survey", c.Survey, "chunk", c.Chunk, "offers", c.Offers)
 			}
-			s.over.put(c.Key)
+			s.over.notify()
 		}
 	}
 	if len(effects) > 0 {
@@ -177,11 +218,8 @@ func (s *Server) expireLeases() {
 		s.trouble.forget()
 		keys, err := s.cfg.Store.Due(s.ctx)
 		s.trouble.failed(writeLeases, err)
-		s.mu.Lock()
-		e := lease.Expire{FrozenUntil: s.freeze.Until()}
-		s.mu.Unlock()
 		together(keys, func(k store.Key) {
-			c, effects, err := s.cfg.Store.Apply(s.ctx, k, e, nil)
+			c, effects, err := s.cfg.Store.Apply(s.ctx, k, lease.Expire{}, nil)
 			s.trouble.set(writeLeases, err)
 			if err == nil {
 				s.carryOut(c, effects)

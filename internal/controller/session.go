@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"tfofleet/internal/lease"
 	"tfofleet/internal/measure"
@@ -23,12 +26,11 @@ import (
 // protocol is the version of the wire contract this controller speaks.
 const protocol = 1
 
-// session is a probe that is connected.
+// session is a probe that is connected here.
 type session struct {
-	probe, instance, hostname string
+	id, probe, instance, hostname string
 
 	// What operators are shown.
-	since            time.Time
 	address, version string
 	host             *pb.Host
 
@@ -42,8 +44,18 @@ type session struct {
 	stream grpc.BidiStreamingServer[pb.SessionRequest, pb.SessionResponse]
 	credit uint64 // leases of this session the probe takes in all
 	sent   uint64 // leases that were sent
-	heard  time.Time
+	// offers are those of this session that were not answered.
+	offers map[store.Key]bool
 	held   []*pb.HeldLease // as it last said
+	status *pb.ProbeStatus // as it last said
+}
+
+// record is what all controllers are shown of the session, as [store.Session]
+// has it.
+func (p *session) record() ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return proto.Marshal(&pb.ProbeInfo{Address: p.address, Version: p.version, Host: p.host, Held: p.held, Status: p.status})
 }
 
 // send sends; a stream is for one sender at a time.
@@ -93,11 +105,10 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.S
 	}
 	ctx, stop := context.WithCancel(stream.Context())
 	defer stop()
-	now := s.cfg.Now()
 	p := &session{
-		probe: hello.GetProbe(), instance: hello.GetInstance(), hostname: hello.GetHost().GetHostname(),
-		since: now, heard: now, version: hello.GetVersion(), host: hello.GetHost(), held: hello.GetHeld(),
-		stop: stop, over: make(chan struct{}), poke: make(chan struct{}, 1), stream: stream,
+		id: newID(), probe: hello.GetProbe(), instance: hello.GetInstance(), hostname: hello.GetHost().GetHostname(),
+		version: hello.GetVersion(), host: hello.GetHost(), held: hello.GetHeld(), status: hello.GetStatus(),
+		stop: stop, over: make(chan struct{}), poke: make(chan struct{}, 1), stream: stream, offers: make(map[store.Key]bool),
 	}
 	if from, ok := peer.FromContext(ctx); ok {
 		p.address = from.Addr.String()
@@ -130,26 +141,39 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.S
 
 // join makes p the probe's session. The same process takes over from its older
 // session, which it has given up; another process with the same name is turned
-// away.
+// away, wherever the older one is connected.
 func (s *Server) join(ctx context.Context, p *session) error {
+	state, err := p.record()
+	if err != nil {
+		return err
+	}
+	err = s.cfg.Store.OpenSession(s.ctx, store.Session{
+		Probe: p.probe, ID: p.id, Instance: p.instance, Hostname: p.hostname, Controller: s.cfg.Name, State: state,
+	}, s.stale())
+	var taken *store.TakenError
+	if errors.As(err, &taken) {
+		return status.Errorf(codes.AlreadyExists, "probe %s is connected from host %q already, so that host %q is turned away: every probe needs a name of its own",
+			p.probe, taken.Session.Hostname, p.hostname)
+	}
+	if err != nil {
+		return rpcError(err)
+	}
 	for {
 		s.mu.Lock()
 		old, ok := s.sessions[p.probe]
 		if !ok {
 			s.sessions[p.probe], s.names[p.probe] = p, true
 			s.freeze.Connected()
+			s.metrics.connected.Set(float64(len(s.sessions)))
 			s.mu.Unlock()
 			return nil
 		}
 		s.mu.Unlock()
-		if old.instance != p.instance {
-			return status.Errorf(codes.AlreadyExists, "probe %s is connected from host %q already, so that host %q is turned away: every probe needs a name of its own",
-				p.probe, old.hostname, p.hostname)
-		}
 		old.stop()
 		select {
 		case <-old.over:
 		case <-ctx.Done():
+			s.closeSession(p)
 			return status.FromContextError(ctx.Err()).Err()
 		}
 	}
@@ -157,18 +181,26 @@ func (s *Server) join(ctx context.Context, p *session) error {
 
 // leave ends a session: what was offered over it and not accepted goes back.
 func (s *Server) leave(p *session) {
-	chunks, err := s.cfg.Store.HeldBy(s.ctx, p.probe)
-	s.trouble.failed(writeLeases, err)
-	together(chunks, func(c store.Chunk) {
-		if c.Phase == lease.Offered {
-			s.apply(p, c.Key, lease.StreamLost{Probe: p.probe})
-		}
-	})
+	p.mu.Lock()
+	offers := slices.Collect(maps.Keys(p.offers))
+	p.mu.Unlock()
+	together(offers, func(k store.Key) { s.apply(p, k, lease.StreamLost{Probe: p.probe}) })
+	s.closeSession(p)
 	s.mu.Lock()
 	delete(s.sessions, p.probe)
+	s.metrics.connected.Set(float64(len(s.sessions)))
+	before := s.freeze.Until()
 	s.freeze.Lost(s.cfg.Now())
+	lostMany := s.freeze.Until() != before
 	s.mu.Unlock()
 	close(p.over)
+	if lostMany {
+		s.trouble.failed(writeLeases, s.cfg.Store.Freeze(s.ctx, s.ttl()))
+	}
+}
+
+func (s *Server) closeSession(p *session) {
+	s.trouble.failed(writeLeases, s.cfg.Store.CloseSession(s.ctx, p.probe, p.id))
 }
 
 // welcome compares what the probe says it holds with what it should.
@@ -189,14 +221,27 @@ func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error
 	for _, c := range chunks {
 		events[c.Key] = lease.Forgotten{Probe: p.probe, Instance: p.instance}
 		if h, ok := held[name{c.Key, c.Epoch}]; ok {
-			events[c.Key] = lease.Renew{Probe: p.probe, Epoch: c.Epoch, Taken: int(h.GetTaken())}
+			events[c.Key] = lease.Renew{Probe: p.probe, Epoch: c.Epoch, Taken: int(h.GetTaken()), TTL: s.ttl()}
 			delete(held, name{c.Key, c.Epoch})
 		}
 	}
 	together(chunks, func(c store.Chunk) { s.apply(p, c.Key, events[c.Key]) })
-	w := &pb.Welcome{Session: newID(), Protocol: protocol, HeartbeatInterval: durationpb.New(s.cfg.Heartbeat)}
+	w := &pb.Welcome{
+		Session: p.id, Protocol: protocol, HeartbeatInterval: durationpb.New(s.interval()), Ttl: durationpb.New(s.ttl()),
+		MaxAge: durationpb.New(s.cfg.MaxAge), ServerTime: timestamppb.New(s.cfg.Now()), Reflectors: s.cfg.Reflectors,
+	}
 	if s.cfg.Authority != nil {
 		w.Bundle = s.cfg.Authority.Bundle()
+	}
+	if spool := hello.GetStatus().GetSpool().GetId(); spool != "" {
+		if w.AckedThrough, err = s.cfg.Store.SpoolThrough(ctx, spool); err != nil {
+			return err
+		}
+	}
+	if me, err := s.cfg.Store.Probe(ctx, p.probe); err != nil {
+		return err
+	} else if me.Rate > 0 {
+		w.Limits = &pb.Limits{Rate: me.Rate}
 	}
 	for _, h := range held {
 		w.Drop = append(w.Drop, h.GetRef())
@@ -225,20 +270,49 @@ func (s *Server) listen(p *session) error {
 			}
 		case *pb.SessionRequest_LeaseAccepted:
 			r := m.LeaseAccepted.GetRef()
-			s.apply(p, keyOf(r), lease.Accept{Probe: p.probe, Epoch: r.GetEpoch()})
+			s.answered(p, keyOf(r))
+			s.apply(p, keyOf(r), lease.Accept{Probe: p.probe, Epoch: r.GetEpoch(), TTL: s.ttl()})
 		case *pb.SessionRequest_LeaseRefused:
 			s.refused(p, m.LeaseRefused)
 		case *pb.SessionRequest_Heartbeat:
-			p.mu.Lock()
-			p.heard, p.held = s.cfg.Now(), m.Heartbeat.GetHeld()
-			p.mu.Unlock()
-			together(m.Heartbeat.GetHeld(), func(h *pb.HeldLease) {
-				s.apply(p, keyOf(h.GetRef()), lease.Renew{Probe: p.probe, Epoch: h.GetRef().GetEpoch(), Taken: int(h.GetTaken())})
-			})
+			if err := s.beat(p, m.Heartbeat); err != nil {
+				return err
+			}
+		case *pb.SessionRequest_Draining:
+			// It gives no credit any more, and says itself what it returns.
 		default:
 			return status.Errorf(codes.Unimplemented, "message %T is not known here", m)
 		}
 	}
+}
+
+// beat renews what a probe holds, and its session.
+func (s *Server) beat(p *session, m *pb.Heartbeat) error {
+	s.metrics.heartbeats.Inc()
+	p.mu.Lock()
+	p.held, p.status = m.GetHeld(), m.GetStatus()
+	p.mu.Unlock()
+	state, err := p.record()
+	if err != nil {
+		return err
+	}
+	err = s.cfg.Store.Beat(s.ctx, p.probe, p.id, state)
+	if errors.Is(err, store.ErrNotFound) {
+		return status.Error(codes.Aborted, "the probe has another session by now")
+	}
+	s.trouble.failed(writeLeases, err)
+	ttl := s.ttl()
+	together(m.GetHeld(), func(h *pb.HeldLease) {
+		s.apply(p, keyOf(h.GetRef()), lease.Renew{Probe: p.probe, Epoch: h.GetRef().GetEpoch(), Taken: int(h.GetTaken()), TTL: ttl})
+	})
+	return p.send(&pb.SessionResponse{Message: &pb.SessionResponse_HeartbeatAck{HeartbeatAck: &pb.HeartbeatAck{ServerTime: timestamppb.New(s.cfg.Now())}}})
+}
+
+// answered notes that the probe has said what becomes of an offer.
+func (s *Server) answered(p *session, k store.Key) {
+	p.mu.Lock()
+	delete(p.offers, k)
+	p.mu.Unlock()
 }
 
 // apply runs an event that came from a probe. What could not be stored was not
@@ -282,12 +356,16 @@ func (s *Server) drop(p *session, k store.Key, e lease.Event) {
 // tell sends a cancel if the probe is connected. If it is not, it hears of it
 // when it says what it holds.
 func (s *Server) tell(probe string, c *pb.Cancel) {
+	s.send(probe, &pb.SessionResponse{Message: &pb.SessionResponse_Cancel{Cancel: c}})
+}
+
+// send sends to a probe if it is connected here.
+func (s *Server) send(probe string, m *pb.SessionResponse) {
 	s.mu.Lock()
 	p, ok := s.sessions[probe]
 	s.mu.Unlock()
 	if ok {
-		// A stream that broke is noticed by who listens on it.
-		_ = p.send(&pb.SessionResponse{Message: &pb.SessionResponse_Cancel{Cancel: c}})
+		_ = p.send(m) // a stream that broke is noticed by who listens on it
 	}
 }
 
@@ -295,6 +373,7 @@ func (s *Server) refused(p *session, r *pb.LeaseRefused) {
 	reason := r.GetReason()
 	busy := reason == pb.RefusalReason_REFUSAL_REASON_BUSY || reason == pb.RefusalReason_REFUSAL_REASON_DRAINING
 	k := keyOf(r.GetRef())
+	s.answered(p, k)
 	if !busy {
 		s.log.Warn("lease refused", "probe", p.probe, "survey", k.Survey, "chunk", k.Chunk, "reason", reason, "detail", r.GetDetail())
 	}
@@ -346,9 +425,10 @@ func (p *session) hasCredit() bool {
 
 // offer sends a lease that was claimed. The error is one of the stream.
 func (s *Server) offer(p *session, c store.Chunk) error {
-	v, ok := s.running(c.Survey)
-	if !ok {
-		s.apply(p, c.Key, lease.StreamLost{Probe: p.probe})
+	v, err := s.find(c.Survey)
+	if err != nil {
+		s.log.Error("a survey cannot be taken up", "survey", c.Survey, "reason", err)
+		s.apply(p, c.Key, lease.Refuse{Probe: p.probe, Epoch: c.Epoch, Busy: true})
 		return nil
 	}
 	ts, err := v.targets.Chunk(int(c.Source))
@@ -373,6 +453,8 @@ func (s *Server) offer(p *session, c store.Chunk) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sent++
+	p.offers[c.Key] = true
+	s.metrics.offers.Inc()
 	return p.stream.Send(&pb.SessionResponse{Message: &pb.SessionResponse_Lease{Lease: m}})
 }
 
@@ -383,9 +465,23 @@ func (s *Server) enlist(v *survey, probe string) {
 	if _, had := v.probes.LoadOrStore(probe, true); had {
 		return
 	}
-	rec, err := s.cfg.Store.Survey(s.ctx, v.rec.ID)
-	if err == nil {
-		err = s.putSurvey(s.ctx, v, rec)
+	s.trouble.failed(writeDataset, s.refresh(v))
+}
+
+// refresh writes survey.json anew. Where it has ended in between, at another
+// controller, that is what the file has to say.
+func (s *Server) refresh(v *survey) error {
+	for {
+		rec, err := s.cfg.Store.Survey(s.ctx, v.rec.ID)
+		if err != nil {
+			return err
+		}
+		if err := s.putSurvey(s.ctx, v, rec); err != nil {
+			return err
+		}
+		now, err := s.cfg.Store.Survey(s.ctx, v.rec.ID)
+		if err != nil || now.Phase == rec.Phase {
+			return err
+		}
 	}
-	s.trouble.failed(writeDataset, err)
 }

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -31,6 +34,7 @@ type survey struct {
 	// putting keeps an older survey.json from replacing a newer one.
 	putting sync.Mutex
 	settled bool // guarded by putting: the controller ends in good order
+	paused  atomic.Bool
 }
 
 func (v *survey) close() {
@@ -127,7 +131,29 @@ func (s *Server) adoptList(dir string, l store.List) error {
 	return err
 }
 
-// running is a survey that has not ended.
+// find is a survey that has not ended, also one that another controller started.
+func (s *Server) find(id string) (*survey, error) {
+	if v, ok := s.running(id); ok {
+		return v, nil
+	}
+	rec, err := s.cfg.Store.Survey(s.ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if rec.Phase >= store.Done {
+		return nil, fmt.Errorf("survey %s is over", id)
+	}
+	return s.start(s.ctx, rec)
+}
+
+// all are the surveys that have not ended.
+func (s *Server) all() []*survey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.surveys))
+}
+
+// running is a survey that has not ended, as far as it is known here.
 func (s *Server) running(id string) (*survey, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,6 +178,13 @@ func (s *Server) end(ctx context.Context, v *survey) error {
 	}
 	if _, err := s.cfg.Store.SetPhase(ctx, rec.ID, phase, ""); err != nil {
 		return err
+	}
+	if s.cfg.Shared {
+		// Another controller may have put an older one over it. From now on none
+		// does: who has put it looks whether the survey has ended since.
+		if err := s.putSurvey(ctx, v, rec); err != nil {
+			return err
+		}
 	}
 	s.forget(v)
 	return nil
@@ -275,6 +308,10 @@ func answered(t pb.Tri) *bool {
 	return &yes
 }
 
+// maxMissing is how many names an operator is told of probes that are waited
+// for.
+const maxMissing = 10
+
 // state is what operators see.
 func (s *Server) state(ctx context.Context, id string) (*pb.SurveyState, error) {
 	rec, err := s.cfg.Store.Survey(ctx, id)
@@ -311,8 +348,14 @@ func (s *Server) state(ctx context.Context, id string) (*pb.SurveyState, error) 
 			st.Counts = append(st.Counts, &pb.VerdictCount{Outcome: pb.Outcome(item.Outcome()), Verdict: pb.Verdict(item.Verdict()), Count: uint64(n)})
 		}
 	}
+	st.Paused, st.Mode, st.Copies, st.Probes = rec.Paused, pb.SurveyMode(rec.Mode), uint32(rec.Copies), rec.Probes
 	if rec.Phase < store.Done {
 		st.Stalled = s.trouble.reason()
+		if len(rec.Probes) > 0 {
+			if st.Missing, err = s.cfg.Store.Missing(ctx, id, maxMissing); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return st, nil
 }

@@ -101,3 +101,6 @@ func (t *trouble) reason() string {
 	}
 	return ""
 }
+
+// Trouble is why nothing can be stored at the moment; empty when all is well.
+func (s *Server) Trouble() string { return s.trouble.reason() }

@@ -16,8 +16,8 @@ const batchRows = 64
 // encoder turns measurements into the two tables. It keeps its buffers from
 // chunk to chunk.
 type encoder struct {
-	attempts     *parquet.GenericWriter[attemptRow]
-	measurements *parquet.GenericWriter[measurementRow]
+	attempts     rowWriter[attemptRow]
+	measurements rowWriter[measurementRow]
 
 	attemptRows      [batchRows]attemptRow
 	attemptCells     [batchRows]attemptCells
@@ -28,8 +28,8 @@ type encoder struct {
 
 func newEncoder() *encoder {
 	return &encoder{
-		attempts:     parquet.NewGenericWriter[attemptRow](io.Discard, writerOptions()...),
-		measurements: parquet.NewGenericWriter[measurementRow](io.Discard, writerOptions()...),
+		attempts:     newRowWriter[attemptRow](io.Discard),
+		measurements: newRowWriter[measurementRow](io.Discard),
 	}
 }
 
@@ -40,38 +40,23 @@ const attemptsKey = "tfofleet.attempts"
 // the attempts.
 func (c *encoder) encode(attempts, measurements place.File, k *ChunkKey, ms []measure.Measurement) (id string, err error) {
 	a, m := &sealer{f: attempts}, &sealer{f: measurements}
-	reset(c.attempts, a)
-	reset(c.measurements, m)
+	c.attempts.Reset(a)
+	c.measurements.Reset(m)
 	if err := c.rows(k, ms); err != nil {
 		return "", err
 	}
-	if err := c.attempts.Close(); err != nil {
+	if err := c.attempts.w.Close(); err != nil {
 		return "", err
 	}
 	id = idOf(a.sum)
-	c.measurements.SetKeyValueMetadata(attemptsKey, id)
-	if err := c.measurements.Close(); err != nil {
+	c.measurements.w.SetKeyValueMetadata(attemptsKey, id)
+	if err := c.measurements.w.Close(); err != nil {
 		return "", err
 	}
 	if err := a.seal(); err != nil {
 		return "", err
 	}
 	return id, m.seal()
-}
-
-// reset makes a writer begin a new file. The writer's own Reset wipes the paths
-// of the columns of the last file in memory that it shares with the next one,
-// whose columns then have no path (parquet-go issue 602, in v0.32.0): Spark and
-// Athena cannot read those. So they are taken away from the last one first.
-func reset[R any](w *parquet.GenericWriter[R], to io.Writer) {
-	if last := w.File(); last != nil {
-		for _, g := range last.Metadata().RowGroups {
-			for i := range g.Columns {
-				g.Columns[i].MetaData.PathInSchema = nil
-			}
-		}
-	}
-	w.Reset(to)
 }
 
 // rows hands the rows of both tables to their writers.
@@ -83,7 +68,7 @@ func (c *encoder) rows(k *ChunkKey, ms []measure.Measurement) error {
 		for seq := range m.Attempts {
 			c.attemptRows[na].fill(k, m, seq, target, &c.attemptCells[na])
 			if na++; na == batchRows {
-				if _, err := c.attempts.Write(c.attemptRows[:na]); err != nil {
+				if err := c.attempts.Write(c.attemptRows[:na]); err != nil {
 					return err
 				}
 				na = 0
@@ -91,17 +76,16 @@ func (c *encoder) rows(k *ChunkKey, ms []measure.Measurement) error {
 		}
 		c.measurementRows[nm].fill(k, m, target, &c.measurementCells[nm], &c.scratch)
 		if nm++; nm == batchRows {
-			if _, err := c.measurements.Write(c.measurementRows[:nm]); err != nil {
+			if err := c.measurements.Write(c.measurementRows[:nm]); err != nil {
 				return err
 			}
 			nm = 0
 		}
 	}
-	if _, err := c.attempts.Write(c.attemptRows[:na]); err != nil {
+	if err := c.attempts.Write(c.attemptRows[:na]); err != nil {
 		return err
 	}
-	_, err := c.measurements.Write(c.measurementRows[:nm])
-	return err
+	return c.measurements.Write(c.measurementRows[:nm])
 }
 
 // codec compresses every column. The fastest level already finds what repeats

@@ -23,9 +23,15 @@ func ChunkOutcomes(dir string, k ChunkKey) iter.Seq2[ItemOutcome, error] {
 			yield(ItemOutcome{}, err)
 			return
 		}
-		s := NewScan(ColItem | ColOutcome | ColVerdict)
-		b := Batch{ChunkKey: k}
-		if err := s.read(p, k, &b); err != nil {
+		d := decoder{columns: ColItem | ColOutcome | ColVerdict}
+		var b Batch
+		content, err := p.Load(k.measurements(), nil)
+		if err == nil {
+			if err = d.decode(content, &b); err != nil {
+				err = inFile(p.Path(k.measurements()), err)
+			}
+		}
+		if err != nil {
 			yield(ItemOutcome{}, err)
 			return
 		}

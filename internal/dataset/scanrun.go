@@ -1,11 +1,17 @@
 package dataset
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"io"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/parquet-go/parquet-go"
 
 	"tfofleet/internal/dataset/place"
-	"tfofleet/internal/measure"
 )
 
 // run reads one dataset.
@@ -18,84 +24,150 @@ func (s *Scan) run(ctx context.Context, n int, dir string, visit []func(*Batch) 
 	if err != nil {
 		return err
 	}
-	var b Batch
-	for i, k := range keys {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		b.reset()
-		b.ChunkKey, b.Dir, b.Last = k, n, i == len(keys)-1 || keys[i+1].Chunk != k.Chunk || keys[i+1].Survey != k.Survey
-		if err := s.read(p, k, &b); err != nil {
-			return err
-		}
-		if err := visit[0](&b); err != nil {
-			return err
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	runs, err := runsOf(ctx, p, keys, len(visit))
+	if err != nil {
+		return err
+	}
+	files := load(ctx, p, runs)
+	var wg sync.WaitGroup
+	for _, v := range visit {
+		wg.Go(func() {
+			if err := s.visit(ctx, n, p, files, v); err != nil {
+				stop(err)
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// visit hands one visitor the batches of the runs it takes.
+func (s *Scan) visit(ctx context.Context, n int, p place.Place, runs <-chan []*loading, visit func(*Batch) error) error {
+	d := decoder{columns: s.columns, labels: &s.labels}
+	b := Batch{Dir: n}
+	var buf []byte
+	for run := range runs {
+		for i, l := range run {
+			content, err := l.content(ctx, p, buf)
+			if err != nil {
+				return err
+			}
+			b.reset()
+			b.ChunkKey, b.Last = l.key, i == len(run)-1
+			err = d.decode(content, &b)
+			if buf = content; err != nil {
+				return inFile(p.Path(l.key.measurements()), err)
+			}
+			l.done()
+			if err := visit(&b); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func (s *Scan) read(p place.Place, k ChunkKey, b *Batch) error {
-	t, err := openTable[measurementRow](p, k.measurements())
+// runsOf sorts chunks into runs: those that have items in common, directly or
+// through others, are together.
+func runsOf(ctx context.Context, p place.Place, keys []ChunkKey, workers int) ([][]ChunkKey, error) {
+	spans, err := spansOf(ctx, p, keys, workers)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer t.Close()
-	for {
-		r, err := t.next()
-		if err == io.EOF {
-			return nil
+	slices.SortFunc(spans, func(a, b span) int {
+		return cmp.Or(cmp.Compare(a.key.Survey, b.key.Survey), cmp.Compare(a.first, b.first), a.key.compare(b.key))
+	})
+	var runs [][]ChunkKey
+	last := int64(math.MinInt64)
+	for i, s := range spans {
+		if i == 0 || s.first > last || s.key.Survey != spans[i-1].key.Survey {
+			runs = append(runs, nil)
+			last = s.last
 		}
-		if err != nil {
-			return err
-		}
-		m, err := r.measurement()
-		if err != nil {
-			return t.wrap(err)
-		}
-		s.add(b, r, &m)
+		runs[len(runs)-1] = append(runs[len(runs)-1], s.key)
+		last = max(last, s.last)
 	}
+	for _, run := range runs {
+		slices.SortFunc(run, ChunkKey.compare)
+	}
+	return runs, nil
 }
 
-func (s *Scan) add(b *Batch, r *measurementRow, m *measure.Measurement) {
-	null := func(p *int64) int64 { return or(p, Null) }
-	b.Len++
-	for c := Columns(1); c < AllColumns; c <<= 1 {
-		switch c & s.columns {
-		case ColItem:
-			b.Item = append(b.Item, m.Item)
-		case ColAddr:
-			b.Addr = append(b.Addr, m.Addr)
-		case ColPort:
-			b.Port = append(b.Port, m.Port)
-		case ColHostname:
-			b.Hostname.data = append(b.Hostname.data, m.Hostname...)
-			b.Hostname.ends = append(b.Hostname.ends, uint32(len(b.Hostname.data)))
-		case ColFamily:
-			b.Family = append(b.Family, uint8(r.Family))
-		case ColOutcome:
-			b.Outcome = append(b.Outcome, m.Outcome)
-		case ColVerdict:
-			b.Verdict = append(b.Verdict, m.Verdict)
-		case ColConditions:
-			for _, c := range m.Conditions {
-				b.Conditions.ids = append(b.Conditions.ids, s.labels.id(string(c)))
-			}
-			b.Conditions.ends = append(b.Conditions.ends, uint32(len(b.Conditions.ids)))
-		case ColStarted:
-			b.Started = append(b.Started, null(r.Started))
-		case ColDurationUS:
-			b.DurationUS = append(b.DurationUS, r.DurationUS)
-		case ColAttempts:
-			b.Attempts = append(b.Attempts, r.Attempts)
-		case ColPlainConnectUS:
-			b.PlainConnectUS = append(b.PlainConnectUS, null(r.PlainConnectUS))
-		case ColPlainFirstByteUS:
-			b.PlainFirstByteUS = append(b.PlainFirstByteUS, null(r.PlainFirstByteUS))
-		case ColTFOFirstByteUS:
-			b.TFOFirstByteUS = append(b.TFOFirstByteUS, null(r.TFOFirstByteUS))
-		case ColSavedUS:
-			b.SavedUS = append(b.SavedUS, null(r.SavedUS))
+// span is the items of a chunk.
+type span struct {
+	key         ChunkKey
+	first, last int64
+}
+
+// spansOf reads the spans of all chunks from the footers of their files. Of one
+// probe alone no two chunks have an item in common, and nothing has to be read.
+func spansOf(ctx context.Context, p place.Place, keys []ChunkKey, workers int) ([]span, error) {
+	spans := make([]span, len(keys))
+	several := false
+	for i, k := range keys {
+		spans[i] = span{k, int64(i), int64(i)}
+		several = several || k.Probe != keys[0].Probe
+	}
+	if !several {
+		return spans, nil
+	}
+	var g group
+	for i := range spans {
+		g.Go(ctx, max(workers, p.Ahead()), func() (err error) {
+			s := &spans[i]
+			s.first, s.last, err = itemsOf(p, s.key.measurements())
+			return err
+		})
+	}
+	return spans, g.Wait()
+}
+
+// footerGuess is more than the footers of our tables of measurements have.
+const footerGuess = 16 << 10
+
+// itemsOf is the first and the last item of a file, as its footer says it; of
+// one that does not say it, all items there may be.
+func itemsOf(p place.Place, name string) (first, last int64, err error) {
+	tail, size, err := p.Tail(name, footerGuess)
+	if err == nil && int64(len(tail)) < size {
+		var start int64
+		if start, err = footerStart(tailReader{tail, size}, size); err == nil && start < size-int64(len(tail)) {
+			tail, size, err = p.Tail(name, size-start)
 		}
 	}
+	if err != nil {
+		return 0, 0, err
+	}
+	pf, err := parquet.OpenFile(tailReader{tail, size}, size, parquet.SkipMagicBytes(true), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true), parquet.FileSchema(measurementSchema))
+	if err != nil {
+		return 0, 0, inFile(p.Path(name), err)
+	}
+	leaf, err := leafOf(pf.Root(), []string{"item"})
+	if err != nil {
+		return 0, 0, inFile(p.Path(name), err)
+	}
+	first, last = math.MaxInt64, math.MinInt64
+	for _, g := range pf.RowGroups() {
+		from, to, ok := g.ColumnChunks()[leaf].(*parquet.FileColumnChunk).Bounds()
+		if !ok {
+			return math.MinInt64, math.MaxInt64, nil
+		}
+		first, last = min(first, from.Int64()), max(last, to.Int64())
+	}
+	return first, max(first, last), nil
+}
+
+// tailReader reads a file of which the end is there.
+type tailReader struct {
+	tail []byte
+	size int64
+}
+
+func (t tailReader) ReadAt(b []byte, off int64) (int, error) {
+	if off -= t.size - int64(len(t.tail)); off < 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return bytes.NewReader(t.tail).ReadAt(b, off)
 }

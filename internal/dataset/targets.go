@@ -51,9 +51,7 @@ func writeTargets(dir string, chunkSize, maxChunks int, seq iter.Seq2[measure.Ta
 	defer f.Discard()
 
 	out := &sealer{f: f}
-	w := parquet.NewGenericWriter[targetRow](out, append(writerOptions(),
-		parquet.MaxRowsPerRowGroup(int64(chunkSize)),
-		parquet.KeyValueMetadata(chunkSizeKey, strconv.Itoa(chunkSize)))...)
+	w := newRowWriter[targetRow](out, parquet.MaxRowsPerRowGroup(int64(chunkSize)), parquet.KeyValueMetadata(chunkSizeKey, strconv.Itoa(chunkSize)))
 	var rows [batchRows]targetRow
 	i := 0
 	for t, err := range seq {
@@ -69,16 +67,16 @@ func writeTargets(dir string, chunkSize, maxChunks int, seq iter.Seq2[measure.Ta
 		n++
 		rows[i] = targetRow{Item: int64(t.Item), Address: addrText(t.Addr), Port: int32(t.Port), Hostname: t.Hostname}
 		if i++; i == batchRows {
-			if _, err := w.Write(rows[:]); err != nil {
+			if err := w.Write(rows[:]); err != nil {
 				return 0, err
 			}
 			i = 0
 		}
 	}
-	if _, err := w.Write(rows[:i]); err != nil {
+	if err := w.Write(rows[:i]); err != nil {
 		return 0, err
 	}
-	if err := w.Close(); err != nil {
+	if err := w.w.Close(); err != nil {
 		return 0, err
 	}
 	if err := out.seal(); err != nil {

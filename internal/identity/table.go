@@ -77,6 +77,8 @@ func Methods() Table {
 		pb.ProbeService_Session_FullMethodName:       {Probes, streams, 0},
 		pb.ProbeService_ReportResults_FullMethodName: {Probes, streams, 0},
 		pb.ProbeService_Renew_FullMethodName:         {Probes, streams, 30 * time.Second},
+		pb.ProbeService_ReportTask_FullMethodName:    {Probes, commands, time.Minute},
+		pb.ProbeService_Reflect_FullMethodName:       {Probes, streams, 30 * time.Second},
 
 		pb.ControlService_AddTargets_FullMethodName:    {Operators, commands, 0},
 		pb.ControlService_CreateSurvey_FullMethodName:  {Operators, commands, 0},
@@ -87,6 +89,8 @@ func Methods() Table {
 		pb.ControlService_ResumeSurvey_FullMethodName:  {Operators, commands, 0},
 		pb.ControlService_ListSurveys_FullMethodName:   {Operators, commands, 0},
 		pb.ControlService_ExportResults_FullMethodName: {Operators, commands, 0},
+
+		pb.ControlService_RunMesh_FullMethodName: {Operators, commands, 0},
 
 		pb.ControlService_CreateJoinToken_FullMethodName: {Operators, commands, 0},
 		pb.ControlService_ListJoinTokens_FullMethodName:  {Operators, commands, 0},

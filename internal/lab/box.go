@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,9 +13,9 @@ import (
 
 // box is the middlebox. One goroutine runs it; nothing in it is locked.
 type box struct {
-	client, servers  *port // the ends towards each
+	ports            []*port // the ends of the links to the hosts
+	net              topology
 	poll             *poller
-	paths            [blockCount][]*path // those that share the addresses of a block
 	hosts            map[addrKey]*host
 	flows            *flowTable
 	queue            delayQueue
@@ -31,10 +32,23 @@ type box struct {
 	freed bool
 }
 
-// newBox must run inside the path namespace.
-func newBox(clientLink, serversLink string, seed uint64) (_ *box, err error) {
+// topology tells the box which host is where. Hosts are known by the index of
+// their port.
+type topology interface {
+	// locate finds out all there is to know of the frame in b.p, which came in
+	// by a port: its direction, path, flow and server, and the port it leaves
+	// by. It shows a server's frame as the client is to see it. It reports false
+	// for a frame that belongs nowhere, and counts it.
+	locate(b *box, in int) bool
+	// pass is the port for a frame that is no whole TCP segment; nil drops it.
+	pass(b *box, raw []byte, in int) *port
+}
+
+// newBox must run inside the path namespace, where the links are. Their rings
+// have as many blocks each.
+func newBox(net topology, links []string, blocks int, seed uint64) (_ *box, err error) {
 	b := &box{
-		hosts: map[addrKey]*host{}, rand: rand.New(rand.NewPCG(seed, 0)), start: time.Now(),
+		net: net, hosts: map[addrKey]*host{}, rand: rand.New(rand.NewPCG(seed, 0)), start: time.Now(),
 		router4: keyOf(boxLink.servers4.Addr()), router6: keyOf(boxLink.servers6.Addr()),
 	}
 	b.flows = newFlowTable(func() { b.evicted.Add(1) })
@@ -46,19 +60,20 @@ func newBox(clientLink, serversLink string, seed uint64) (_ *box, err error) {
 			b.free()
 		}
 	}()
-	if b.client, err = openPort(clientLink); err != nil {
-		return nil, err
-	}
-	if b.servers, err = openPort(serversLink); err != nil {
-		return nil, err
-	}
 	if b.poll, err = newPoller(); err != nil {
 		return nil, err
 	}
-	if err = b.poll.add(b.client.fd, unix.EPOLLIN); err != nil {
-		return nil, err
+	for _, link := range links {
+		p, err := openPort(link, blocks)
+		if err != nil {
+			return nil, err
+		}
+		b.ports = append(b.ports, p)
+		if err := b.poll.add(p.fd, unix.EPOLLIN); err != nil {
+			return nil, err
+		}
 	}
-	return b, b.poll.add(b.servers.fd, unix.EPOLLIN)
+	return b, nil
 }
 
 // free closes everything; run must have ended.
@@ -70,11 +85,8 @@ func (b *box) free() {
 		return
 	}
 	b.freed = true
-	if b.client != nil {
-		b.client.close()
-	}
-	if b.servers != nil {
-		b.servers.close()
+	for _, p := range b.ports {
+		p.close()
 	}
 	if b.poll != nil {
 		b.poll.close()
@@ -86,10 +98,14 @@ func (b *box) run() error {
 	for {
 		b.now = int64(time.Since(b.start))
 		b.sendDue()
-		n := b.batch(b.client, Forward) + b.batch(b.servers, Return)
+		n := 0
+		for i := range b.ports {
+			n += b.batch(i)
+		}
 		b.flush()
-		b.client.release()
-		b.servers.release()
+		for _, p := range b.ports {
+			p.release()
+		}
 		if n > 0 {
 			continue
 		}
@@ -110,24 +126,25 @@ func (b *box) run() error {
 // stop ends run; it may be called from any goroutine.
 func (b *box) stop() { b.poll.close() }
 
-func (b *box) readable() bool { return b.client.readable() || b.servers.readable() }
+func (b *box) readable() bool { return slices.ContainsFunc(b.ports, (*port).readable) }
 
 // batch takes up to txBatch frames from a port through the path.
-func (b *box) batch(in *port, d Dir) int {
+func (b *box) batch(in int) int {
 	for n := range txBatch {
-		raw := in.next()
+		raw := b.ports[in].next()
 		if raw == nil {
 			return n
 		}
-		b.take(raw, d)
+		b.take(raw, in)
 	}
 	return txBatch
 }
 
 // flush sends all that is queued; after it no buffer is in use.
 func (b *box) flush() {
-	b.client.flush()
-	b.servers.flush()
+	for _, p := range b.ports {
+		p.flush()
+	}
 	b.nreplies = 0
 }
 
@@ -154,22 +171,14 @@ func (b *box) sendDue() {
 	}
 }
 
-// out is the port that frames of a direction leave by.
-func (b *box) out(d Dir) *port {
-	if d == Forward {
-		return b.servers
-	}
-	return b.client
-}
-
 // readDrops adds the kernel's drop counts, which reading clears, to ours.
 func (b *box) readDrops() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, p := range []*port{b.client, b.servers} {
-		if p == nil || b.freed {
-			continue
-		}
+	if b.freed {
+		return
+	}
+	for _, p := range b.ports {
 		if n, err := p.drops(); err == nil {
 			b.ringDrops.Add(n)
 		}
@@ -179,9 +188,12 @@ func (b *box) readDrops() {
 // stats may be called from any goroutine, also after the end of run.
 func (b *box) stats() Stats {
 	b.readDrops()
-	return Stats{
+	st := Stats{
 		Frames: b.frames.Load(), Other: b.other.Load(), Late: b.late.Load(), Unrouted: b.unrouted.Load(),
 		Evicted: b.evicted.Load(), RingDrops: b.ringDrops.Load(), Overdue: b.overdue.Load(),
-		TxFailed: b.client.txFailed.Load() + b.servers.txFailed.Load(),
 	}
+	for _, p := range b.ports {
+		st.TxFailed += p.txFailed.Load()
+	}
+	return st
 }

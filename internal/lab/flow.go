@@ -40,14 +40,16 @@ type flow struct {
 	back    flowKey // as the server writes it; zero until bound
 	client  addrKey
 	outside addrKey // the client's address beyond the box
-	server  uint8   // index into the path's servers
-	marks   Mark
-	isn     uint32
-	fin     Dir
-	closed  bool
-	seen    int64    // ns, the last frame
-	peer    *peer    // on scripted paths, once it was sent a SYN
-	due     [2]int64 // ns, when the last frame held back leaves, by direction
+	// outsidePort is its port there.
+	outsidePort uint16
+	server      uint8 // index into the path's servers
+	marks       Mark
+	isn         uint32
+	fin         Dir
+	closed      bool
+	seen        int64    // ns, the last frame
+	peer        *peer    // on scripted paths, once it was sent a SYN
+	due         [2]int64 // ns, when the last frame held back leaves, by direction
 
 	// The TFO option of the client's latest SYN, for Mirror.
 	optKind   Kinds
@@ -78,7 +80,7 @@ func (t *flowTable) open(k flowKey, now int64) *flow {
 	} else {
 		f = new(flow)
 	}
-	*f = flow{forward: k, client: k.client, outside: k.client, seen: now}
+	*f = flow{forward: k, client: k.client, outside: k.client, outsidePort: k.clientPort, seen: now}
 	t.forward[k] = f
 	t.clock = append(t.clock, f)
 	return f

@@ -104,17 +104,18 @@ func (l *Lab) start(seed uint64) (err error) {
 	if err != nil {
 		return err
 	}
+	ends := &twoEnds{}
+	for _, p := range l.paths {
+		for k := range p.blocks() {
+			ends.paths[p.block+k] = append(ends.paths[p.block+k], p)
+		}
+	}
 	err = l.path.do(func() (err error) {
-		l.box, err = newBox("client", "servers", seed)
+		l.box, err = newBox(ends, []string{clientPort: "client", serversPort: "servers"}, ringBlocks, seed)
 		return err
 	})
 	if err != nil {
 		return err
-	}
-	for _, p := range l.paths {
-		for k := range p.blocks() {
-			l.box.paths[p.block+k] = append(l.box.paths[p.block+k], p)
-		}
 	}
 	l.run("servers", l.servers.run)
 	l.run("box", l.box.run)

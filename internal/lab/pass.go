@@ -5,6 +5,8 @@ package lab
 type passage struct {
 	frame
 	box  *box
+	in   *port // it came in by
+	out  *port // it leaves by
 	dir  Dir
 	path *path
 	host *host // the server address of the path
@@ -17,40 +19,23 @@ type passage struct {
 }
 
 // take passes one frame on, or not.
-func (b *box) take(raw []byte, d Dir) {
+func (b *box) take(raw []byte, in int) {
 	b.frames.Add(1)
 	p := &b.p
 	if !p.parse(raw) {
 		b.other.Add(1)
-		if len(raw) >= ethLen && raw[0]&1 == 0 {
-			b.out(d).send(raw)
+		if out := b.net.pass(b, raw, in); out != nil {
+			out.send(raw)
 		}
 		return
 	}
-	p.box, p.dir, p.opening, p.lost, p.delay = b, d, false, false, 0
-	server := p.dst()
-	if d == Return {
-		server = p.src()
-	}
-	block, n, ok := blockOf(server, p.v6)
-	if ok {
-		p.path = b.route(block, n)
-	}
-	if !ok || p.path == nil {
-		b.unrouted.Add(1)
-		return
-	}
-	if d == Forward {
-		ok = b.enter()
-	} else {
-		ok = b.comeBack()
-	}
-	if !ok {
-		b.late.Add(1)
+	p.box, p.in, p.opening, p.lost, p.delay = b, b.ports[in], false, false, 0
+	if !b.net.locate(b, in) {
 		return
 	}
 	p.path = p.flow.path
 	p.flow.seen = b.now
+	server := p.flow.forward.server
 	p.host = b.hosts[server]
 	if p.host == nil {
 		p.host = &host{turn: map[Mark]uint32{}, marked: map[addrKey]int64{}}
@@ -61,42 +46,21 @@ func (b *box) take(raw []byte, d Dir) {
 	if p.lost {
 		return
 	}
-	p.flow.sawFlags(d, p.flags())
-	if d == Forward {
+	p.flow.sawFlags(p.dir, p.flags())
+	if p.dir == Forward {
 		b.leave()
 	}
 	p.seal()
-	last := &p.flow.due[d>>1]
+	last := &p.flow.due[p.dir>>1]
 	due := max(b.now+p.delay, *last)
 	if due <= b.now {
-		b.out(d).send(p.b)
+		p.out.send(p.b)
 		return
 	}
 	*last = due
-	if !b.queue.push(due, b.out(d), p.b) {
+	if !b.queue.push(due, p.out, p.b) {
 		b.overdue.Add(1)
 	}
-}
-
-// route finds the path of the frame at hand by the server address it names,
-// number n of a block, and its port. Of a server's frame the port may be that
-// of a listener: which of the paths that share the address it is on, its flow
-// tells.
-func (b *box) route(block, n int) *path {
-	sharing := b.paths[block]
-	if len(sharing) == 0 {
-		return nil
-	}
-	p, first := &b.p, sharing[0]
-	if !p.v6 {
-		n += (block - first.block) * blockSize
-	} else if block != first.block {
-		n = 0 // an IPv6 path has one block of any size
-	}
-	if !first.holds(n) {
-		return nil
-	}
-	return pathTo(sharing, p.dstPort(), p.v6)
 }
 
 // enter finds the flow of a client's frame, or opens one for its SYN.
@@ -130,6 +94,7 @@ func (b *box) comeBack() bool {
 		return false
 	}
 	p.setPort(0, p.flow.forward.serverPort)
+	p.setPort(1, p.flow.forward.clientPort)
 	p.setAddr(1, p.flow.client)
 	return true
 }
@@ -138,7 +103,7 @@ func (b *box) comeBack() bool {
 func (b *box) leave() {
 	p, f := &b.p, b.p.flow
 	if p.opening {
-		back := flowKey{f.outside, f.forward.server, f.forward.clientPort, p.path.serverPort(f.server, f.forward.serverPort)}
+		back := flowKey{f.outside, f.forward.server, f.outsidePort, p.path.serverPort(f.server, f.forward.serverPort)}
 		for range poolSize {
 			if f.outside == f.client || b.flows.back[back] == nil {
 				break
@@ -149,6 +114,7 @@ func (b *box) leave() {
 		b.flows.bind(f, back)
 	}
 	p.setPort(1, f.back.serverPort)
+	p.setPort(0, f.back.clientPort)
 	p.setAddr(0, f.outside)
 }
 
@@ -195,5 +161,5 @@ func (b *box) reply(p *passage, with Answer) {
 	}
 	buf := appendReply(b.replies[b.nreplies][:0], &p.frame, with, b.router4, b.router6)
 	b.nreplies++
-	b.out(Both &^ p.dir).send(buf)
+	p.in.send(buf)
 }

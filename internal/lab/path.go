@@ -61,9 +61,11 @@ func (p *Path) TruthFor(plan measure.Plan) []measure.Verdict {
 // path is a [Path] in place.
 type path struct {
 	Path
-	block   int      // the first of its blocks
-	servers []uint16 // the port each of Path.Servers, or the proxy before it, listens on
-	nat     uint32   // outside addresses handed out
+	block   int               // the first of its blocks
+	servers []uint16          // the port each of Path.Servers, or the proxy before it, listens on
+	proxied map[uint16]uint16 // in a mesh: the ports that proxies stand before, and theirs
+	nat     uint32            // outside addresses handed out
+	natPort uint16            // and outside ports
 	pathCounters
 }
 
@@ -96,7 +98,10 @@ func (p *path) nextOutside(v6 bool) addrKey {
 // serverPort translates a port as clients see it to the listener behind it.
 // Ports other than the path's own lead to whatever listens there.
 func (p *path) serverPort(server uint8, port uint16) uint16 {
-	if port == p.Port {
+	if to, ok := p.proxied[port]; ok {
+		return to
+	}
+	if port == p.Port && len(p.servers) > 0 {
 		return p.servers[server]
 	}
 	return port

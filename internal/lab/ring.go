@@ -13,8 +13,7 @@ import (
 const (
 	ringFrame  = 2048 // one frame and its header; the rest is room to grow
 	ringBlock  = 1 << 16
-	ringBlocks = 128
-	ringFrames = ringBlocks * (ringBlock / ringFrame)
+	ringBlocks = 128 // of a port that many connections pass at a time
 
 	txBatch = 64
 )
@@ -25,6 +24,7 @@ const (
 type port struct {
 	fd   int
 	ring []byte
+	len  int // of the ring, in slots
 	head int // the slot to read next
 	tail int // the slot to give back next; slots in between are being worked on
 
@@ -42,8 +42,9 @@ type mmsghdr struct {
 	_   [4]byte
 }
 
-// openPort must run inside the namespace of the interface.
-func openPort(name string) (*port, error) {
+// openPort must run inside the namespace of the interface. The ring has as many
+// blocks.
+func openPort(name string, blocks int) (*port, error) {
 	iface, err := net.InterfaceByName(name)
 	if err != nil {
 		return nil, err
@@ -52,8 +53,8 @@ func openPort(name string) (*port, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	p := &port{fd: fd}
-	if err := p.setUp(iface.Index); err != nil {
+	p := &port{fd: fd, len: blocks * (ringBlock / ringFrame)}
+	if err := p.setUp(iface.Index, blocks); err != nil {
 		p.close()
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
@@ -64,7 +65,7 @@ func openPort(name string) (*port, error) {
 	return p, nil
 }
 
-func (p *port) setUp(index int) error {
+func (p *port) setUp(index, blocks int) error {
 	for _, o := range []struct{ opt, value int }{
 		{unix.PACKET_VERSION, unix.TPACKET_V2},
 		{unix.PACKET_IGNORE_OUTGOING, 1},
@@ -74,14 +75,14 @@ func (p *port) setUp(index int) error {
 			return os.NewSyscallError("setsockopt", err)
 		}
 	}
-	req := unix.TpacketReq{Block_size: ringBlock, Block_nr: ringBlocks, Frame_size: ringFrame, Frame_nr: ringFrames}
+	req := unix.TpacketReq{Block_size: ringBlock, Block_nr: uint32(blocks), Frame_size: ringFrame, Frame_nr: uint32(p.len)}
 	_, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(p.fd), unix.SOL_PACKET, unix.PACKET_RX_RING,
 		uintptr(unsafe.Pointer(&req)), unsafe.Sizeof(req), 0)
 	if errno != 0 {
 		return os.NewSyscallError("setsockopt", errno)
 	}
 	var err error
-	p.ring, err = unix.Mmap(p.fd, 0, ringBlock*ringBlocks, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	p.ring, err = unix.Mmap(p.fd, 0, ringBlock*blocks, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return os.NewSyscallError("mmap", err)
 	}
@@ -108,7 +109,7 @@ func (p *port) next() []byte {
 	s := p.slot(p.head)
 	h := (*unix.Tpacket2Hdr)(unsafe.Pointer(&s[0]))
 	from, to := int(h.Mac), int(h.Mac)+int(h.Snaplen)
-	p.head = (p.head + 1) % ringFrames
+	p.head = (p.head + 1) % p.len
 	if h.Snaplen != h.Len || to > len(s) {
 		return s[from:from] // longer than any frame of the lab's links; nobody can parse it
 	}
@@ -119,7 +120,7 @@ func (p *port) next() []byte {
 func (p *port) release() {
 	for p.tail != p.head {
 		p.status(p.tail).Store(unix.TP_STATUS_KERNEL)
-		p.tail = (p.tail + 1) % ringFrames
+		p.tail = (p.tail + 1) % p.len
 	}
 }
 

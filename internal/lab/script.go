@@ -211,7 +211,7 @@ func (p *passage) play(segments []peerSegment) {
 	p.box.leave() // the frame as the server would see it
 	heard := *p
 	for i := range segments {
-		p.box.take(appendSegment(nil, &heard.frame, &segments[i]), Return)
+		p.box.take(appendSegment(nil, &heard.frame, &segments[i]), serversPort)
 	}
 	*p = heard
 }

@@ -193,6 +193,10 @@ func (b *bucket) each(dir string, f func(name string, o minio.ObjectInfo)) error
 	return nil
 }
 
+// Ahead hides the time to the first byte, some 20 ms, behind others of its kind:
+// sixteen chunks of 300 KB then come at 200 MB/s.
+func (b *bucket) Ahead() int { return 16 }
+
 func (b *bucket) Remove(name string) error {
 	ctx, stop := patience(0)
 	defer stop()

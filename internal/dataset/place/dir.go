@@ -261,6 +261,8 @@ func (d directory) each(dir string, f func(fs.DirEntry) error) error {
 	return nil
 }
 
+func (d directory) Ahead() int { return 0 }
+
 func (d directory) Remove(name string) error {
 	err := os.Remove(d.Path(name))
 	if errors.Is(err, fs.ErrNotExist) {

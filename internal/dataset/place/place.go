@@ -68,6 +68,9 @@ type Place interface {
 	List(dir string) ([]Info, error)
 	// Dirs gives the names of the directories in it that hold something.
 	Dirs() ([]string, error)
+	// Ahead is how many files are best fetched at the same time before they are
+	// needed; 0 for a disk, which has a cache for that.
+	Ahead() int
 	// Remove removes a file; it is no error when it is not there.
 	Remove(name string) error
 	// RemoveEmpty removes the place itself when nothing is in it but unfinished

@@ -69,6 +69,25 @@ func New(t testing.TB, cfg lab.Config) *lab.Lab {
 	return l
 }
 
+// NewMesh builds a mesh, on the terms of New.
+func NewMesh(t testing.TB, cfg lab.MeshConfig) *lab.Mesh {
+	t.Helper()
+	Need(t)
+	m, err := lab.NewMesh(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		if st := m.Stats(); !st.Sound() {
+			t.Errorf("the mesh itself lost frames or flows: %+v", st)
+		}
+	})
+	return m
+}
+
 // InClient runs f on a thread in the client's namespace.
 func InClient(t testing.TB, l *lab.Lab, f func() error) {
 	t.Helper()

@@ -132,6 +132,62 @@ func (SurveyPhase) EnumDescriptor() ([]byte, []int) {
 	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{1}
 }
 
+// MeshPhase is where a mesh stands.
+type MeshPhase int32
+
+const (
+	MeshPhase_MESH_PHASE_UNSPECIFIED MeshPhase = 0
+	MeshPhase_MESH_PHASE_LISTENING   MeshPhase = 1 // listeners are being opened
+	MeshPhase_MESH_PHASE_MEASURING   MeshPhase = 2
+	MeshPhase_MESH_PHASE_JOINING     MeshPhase = 3
+	MeshPhase_MESH_PHASE_DONE        MeshPhase = 4
+)
+
+// Enum value maps for MeshPhase.
+var (
+	MeshPhase_name = map[int32]string{
+		0: "MESH_PHASE_UNSPECIFIED",
+		1: "MESH_PHASE_LISTENING",
+		2: "MESH_PHASE_MEASURING",
+		3: "MESH_PHASE_JOINING",
+		4: "MESH_PHASE_DONE",
+	}
+	MeshPhase_value = map[string]int32{
+		"MESH_PHASE_UNSPECIFIED": 0,
+		"MESH_PHASE_LISTENING":   1,
+		"MESH_PHASE_MEASURING":   2,
+		"MESH_PHASE_JOINING":     3,
+		"MESH_PHASE_DONE":        4,
+	}
+)
+
+func (x MeshPhase) Enum() *MeshPhase {
+	p := new(MeshPhase)
+	*p = x
+	return p
+}
+
+func (x MeshPhase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MeshPhase) Descriptor() protoreflect.EnumDescriptor {
+	return file_tfofleet_v1_control_proto_enumTypes[2].Descriptor()
+}
+
+func (MeshPhase) Type() protoreflect.EnumType {
+	return &file_tfofleet_v1_control_proto_enumTypes[2]
+}
+
+func (x MeshPhase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MeshPhase.Descriptor instead.
+func (MeshPhase) EnumDescriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{2}
+}
+
 // AddTargetsRequest is one part of a target list.
 type AddTargetsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1315,6 +1371,224 @@ func (x *ListSurveysResponse) GetSurveys() []*SurveyState {
 	return nil
 }
 
+// RunMeshRequest says who measures whom.
+type RunMeshRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
+	Probes        *ProbeSelector         `protobuf:"bytes,2,opt,name=probes" json:"probes,omitempty"` // absent: all that are connected here
+	Ports         []uint32               `protobuf:"varint,3,rep,packed,name=ports" json:"ports,omitempty"`
+	Family        Family                 `protobuf:"varint,4,opt,name=family,enum=tfofleet.v1.Family" json:"family,omitempty"`
+	Plan          Plan                   `protobuf:"varint,5,opt,name=plan,enum=tfofleet.v1.Plan" json:"plan,omitempty"`
+	Timeout       *durationpb.Duration   `protobuf:"bytes,6,opt,name=timeout" json:"timeout,omitempty"`
+	Rate          float64                `protobuf:"fixed64,7,opt,name=rate" json:"rate,omitempty"`       // new connections per second and probe
+	Lifetime      *durationpb.Duration   `protobuf:"bytes,8,opt,name=lifetime" json:"lifetime,omitempty"` // after which what is not joined is given up
+	Seed          uint64                 `protobuf:"varint,9,opt,name=seed" json:"seed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunMeshRequest) Reset() {
+	*x = RunMeshRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunMeshRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunMeshRequest) ProtoMessage() {}
+
+func (x *RunMeshRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunMeshRequest.ProtoReflect.Descriptor instead.
+func (*RunMeshRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RunMeshRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RunMeshRequest) GetProbes() *ProbeSelector {
+	if x != nil {
+		return x.Probes
+	}
+	return nil
+}
+
+func (x *RunMeshRequest) GetPorts() []uint32 {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *RunMeshRequest) GetFamily() Family {
+	if x != nil {
+		return x.Family
+	}
+	return Family_FAMILY_UNSPECIFIED
+}
+
+func (x *RunMeshRequest) GetPlan() Plan {
+	if x != nil {
+		return x.Plan
+	}
+	return Plan_PLAN_UNSPECIFIED
+}
+
+func (x *RunMeshRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *RunMeshRequest) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *RunMeshRequest) GetLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.Lifetime
+	}
+	return nil
+}
+
+func (x *RunMeshRequest) GetSeed() uint64 {
+	if x != nil {
+		return x.Seed
+	}
+	return 0
+}
+
+// RunMeshResponse is how far a mesh is.
+type RunMeshResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mesh          string                 `protobuf:"bytes,1,opt,name=mesh" json:"mesh,omitempty"` // its id, which is its dataset's
+	Phase         MeshPhase              `protobuf:"varint,2,opt,name=phase,enum=tfofleet.v1.MeshPhase" json:"phase,omitempty"`
+	Probes        uint32                 `protobuf:"varint,3,opt,name=probes" json:"probes,omitempty"`       // that take part
+	Listening     uint32                 `protobuf:"varint,4,opt,name=listening" json:"listening,omitempty"` // of these, with open listeners
+	Planned       uint32                 `protobuf:"varint,5,opt,name=planned" json:"planned,omitempty"`     // measurements: ordered pair, port and family
+	Measured      uint32                 `protobuf:"varint,6,opt,name=measured" json:"measured,omitempty"`
+	Joined        uint32                 `protobuf:"varint,7,opt,name=joined" json:"joined,omitempty"`    // with a joint verdict
+	Lost          uint32                 `protobuf:"varint,8,opt,name=lost" json:"lost,omitempty"`        // whose other side vanished
+	Troubles      []string               `protobuf:"bytes,9,rep,name=troubles" json:"troubles,omitempty"` // a probe that could not listen or connect, and why
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunMeshResponse) Reset() {
+	*x = RunMeshResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunMeshResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunMeshResponse) ProtoMessage() {}
+
+func (x *RunMeshResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunMeshResponse.ProtoReflect.Descriptor instead.
+func (*RunMeshResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RunMeshResponse) GetMesh() string {
+	if x != nil {
+		return x.Mesh
+	}
+	return ""
+}
+
+func (x *RunMeshResponse) GetPhase() MeshPhase {
+	if x != nil {
+		return x.Phase
+	}
+	return MeshPhase_MESH_PHASE_UNSPECIFIED
+}
+
+func (x *RunMeshResponse) GetProbes() uint32 {
+	if x != nil {
+		return x.Probes
+	}
+	return 0
+}
+
+func (x *RunMeshResponse) GetListening() uint32 {
+	if x != nil {
+		return x.Listening
+	}
+	return 0
+}
+
+func (x *RunMeshResponse) GetPlanned() uint32 {
+	if x != nil {
+		return x.Planned
+	}
+	return 0
+}
+
+func (x *RunMeshResponse) GetMeasured() uint32 {
+	if x != nil {
+		return x.Measured
+	}
+	return 0
+}
+
+func (x *RunMeshResponse) GetJoined() uint32 {
+	if x != nil {
+		return x.Joined
+	}
+	return 0
+}
+
+func (x *RunMeshResponse) GetLost() uint32 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *RunMeshResponse) GetTroubles() []string {
+	if x != nil {
+		return x.Troubles
+	}
+	return nil
+}
+
 // CreateJoinTokenRequest says what the token is to be.
 type CreateJoinTokenRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1329,7 +1603,7 @@ type CreateJoinTokenRequest struct {
 
 func (x *CreateJoinTokenRequest) Reset() {
 	*x = CreateJoinTokenRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[20]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1615,7 @@ func (x *CreateJoinTokenRequest) String() string {
 func (*CreateJoinTokenRequest) ProtoMessage() {}
 
 func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[20]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1628,7 @@ func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CreateJoinTokenRequest) GetUses() uint32 {
@@ -1403,7 +1677,7 @@ type CreateJoinTokenResponse struct {
 
 func (x *CreateJoinTokenResponse) Reset() {
 	*x = CreateJoinTokenResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[21]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1689,7 @@ func (x *CreateJoinTokenResponse) String() string {
 func (*CreateJoinTokenResponse) ProtoMessage() {}
 
 func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[21]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1702,7 @@ func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CreateJoinTokenResponse) GetId() string {
@@ -1454,7 +1728,7 @@ type ListJoinTokensRequest struct {
 
 func (x *ListJoinTokensRequest) Reset() {
 	*x = ListJoinTokensRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[22]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1740,7 @@ func (x *ListJoinTokensRequest) String() string {
 func (*ListJoinTokensRequest) ProtoMessage() {}
 
 func (x *ListJoinTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[22]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1753,7 @@ func (x *ListJoinTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListJoinTokensRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 // ListJoinTokensResponse is the tokens, without their secrets.
@@ -1492,7 +1766,7 @@ type ListJoinTokensResponse struct {
 
 func (x *ListJoinTokensResponse) Reset() {
 	*x = ListJoinTokensResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[23]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1778,7 @@ func (x *ListJoinTokensResponse) String() string {
 func (*ListJoinTokensResponse) ProtoMessage() {}
 
 func (x *ListJoinTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[23]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1791,7 @@ func (x *ListJoinTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListJoinTokensResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListJoinTokensResponse) GetTokens() []*JoinToken {
@@ -1544,7 +1818,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[24]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1830,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[24]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1843,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JoinToken) GetId() string {
@@ -1638,7 +1912,7 @@ type RevokeJoinTokenRequest struct {
 
 func (x *RevokeJoinTokenRequest) Reset() {
 	*x = RevokeJoinTokenRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[25]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +1924,7 @@ func (x *RevokeJoinTokenRequest) String() string {
 func (*RevokeJoinTokenRequest) ProtoMessage() {}
 
 func (x *RevokeJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[25]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +1937,7 @@ func (x *RevokeJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RevokeJoinTokenRequest) GetId() string {
@@ -1682,7 +1956,7 @@ type RevokeJoinTokenResponse struct {
 
 func (x *RevokeJoinTokenResponse) Reset() {
 	*x = RevokeJoinTokenResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[26]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +1968,7 @@ func (x *RevokeJoinTokenResponse) String() string {
 func (*RevokeJoinTokenResponse) ProtoMessage() {}
 
 func (x *RevokeJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[26]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +1981,7 @@ func (x *RevokeJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 // ListProbesRequest asks for all.
@@ -1719,7 +1993,7 @@ type ListProbesRequest struct {
 
 func (x *ListProbesRequest) Reset() {
 	*x = ListProbesRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[27]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +2005,7 @@ func (x *ListProbesRequest) String() string {
 func (*ListProbesRequest) ProtoMessage() {}
 
 func (x *ListProbesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[27]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +2018,7 @@ func (x *ListProbesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProbesRequest.ProtoReflect.Descriptor instead.
 func (*ListProbesRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 // ListProbesResponse is the probes.
@@ -1757,7 +2031,7 @@ type ListProbesResponse struct {
 
 func (x *ListProbesResponse) Reset() {
 	*x = ListProbesResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[28]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +2043,7 @@ func (x *ListProbesResponse) String() string {
 func (*ListProbesResponse) ProtoMessage() {}
 
 func (x *ListProbesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[28]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +2056,7 @@ func (x *ListProbesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProbesResponse.ProtoReflect.Descriptor instead.
 func (*ListProbesResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListProbesResponse) GetProbes() []*ProbeInfo {
@@ -1802,7 +2076,7 @@ type GetProbeRequest struct {
 
 func (x *GetProbeRequest) Reset() {
 	*x = GetProbeRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[29]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +2088,7 @@ func (x *GetProbeRequest) String() string {
 func (*GetProbeRequest) ProtoMessage() {}
 
 func (x *GetProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[29]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +2101,7 @@ func (x *GetProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProbeRequest.ProtoReflect.Descriptor instead.
 func (*GetProbeRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetProbeRequest) GetProbe() string {
@@ -1847,7 +2121,7 @@ type GetProbeResponse struct {
 
 func (x *GetProbeResponse) Reset() {
 	*x = GetProbeResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[30]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +2133,7 @@ func (x *GetProbeResponse) String() string {
 func (*GetProbeResponse) ProtoMessage() {}
 
 func (x *GetProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[30]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +2146,7 @@ func (x *GetProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProbeResponse.ProtoReflect.Descriptor instead.
 func (*GetProbeResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetProbeResponse) GetProbe() *ProbeInfo {
@@ -1893,7 +2167,7 @@ type BanProbeRequest struct {
 
 func (x *BanProbeRequest) Reset() {
 	*x = BanProbeRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[31]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1905,7 +2179,7 @@ func (x *BanProbeRequest) String() string {
 func (*BanProbeRequest) ProtoMessage() {}
 
 func (x *BanProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[31]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1918,7 +2192,7 @@ func (x *BanProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanProbeRequest.ProtoReflect.Descriptor instead.
 func (*BanProbeRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *BanProbeRequest) GetProbe() string {
@@ -1944,7 +2218,7 @@ type BanProbeResponse struct {
 
 func (x *BanProbeResponse) Reset() {
 	*x = BanProbeResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[32]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1956,7 +2230,7 @@ func (x *BanProbeResponse) String() string {
 func (*BanProbeResponse) ProtoMessage() {}
 
 func (x *BanProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[32]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1969,7 +2243,7 @@ func (x *BanProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanProbeResponse.ProtoReflect.Descriptor instead.
 func (*BanProbeResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 // DrainProbeRequest names a probe.
@@ -1983,7 +2257,7 @@ type DrainProbeRequest struct {
 
 func (x *DrainProbeRequest) Reset() {
 	*x = DrainProbeRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[33]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2269,7 @@ func (x *DrainProbeRequest) String() string {
 func (*DrainProbeRequest) ProtoMessage() {}
 
 func (x *DrainProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[33]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2282,7 @@ func (x *DrainProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainProbeRequest.ProtoReflect.Descriptor instead.
 func (*DrainProbeRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DrainProbeRequest) GetProbe() string {
@@ -2034,7 +2308,7 @@ type DrainProbeResponse struct {
 
 func (x *DrainProbeResponse) Reset() {
 	*x = DrainProbeResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[34]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2046,7 +2320,7 @@ func (x *DrainProbeResponse) String() string {
 func (*DrainProbeResponse) ProtoMessage() {}
 
 func (x *DrainProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[34]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2059,7 +2333,7 @@ func (x *DrainProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainProbeResponse.ProtoReflect.Descriptor instead.
 func (*DrainProbeResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 // LimitProbeRequest names a probe and its limits.
@@ -2073,7 +2347,7 @@ type LimitProbeRequest struct {
 
 func (x *LimitProbeRequest) Reset() {
 	*x = LimitProbeRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[35]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2085,7 +2359,7 @@ func (x *LimitProbeRequest) String() string {
 func (*LimitProbeRequest) ProtoMessage() {}
 
 func (x *LimitProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[35]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2098,7 +2372,7 @@ func (x *LimitProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LimitProbeRequest.ProtoReflect.Descriptor instead.
 func (*LimitProbeRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *LimitProbeRequest) GetProbe() string {
@@ -2124,7 +2398,7 @@ type LimitProbeResponse struct {
 
 func (x *LimitProbeResponse) Reset() {
 	*x = LimitProbeResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[36]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2410,7 @@ func (x *LimitProbeResponse) String() string {
 func (*LimitProbeResponse) ProtoMessage() {}
 
 func (x *LimitProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[36]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2423,7 @@ func (x *LimitProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LimitProbeResponse.ProtoReflect.Descriptor instead.
 func (*LimitProbeResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 // CreateOperatorRequest asks for the certificate of an operator.
@@ -2163,7 +2437,7 @@ type CreateOperatorRequest struct {
 
 func (x *CreateOperatorRequest) Reset() {
 	*x = CreateOperatorRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[37]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +2449,7 @@ func (x *CreateOperatorRequest) String() string {
 func (*CreateOperatorRequest) ProtoMessage() {}
 
 func (x *CreateOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[37]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,7 +2462,7 @@ func (x *CreateOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOperatorRequest.ProtoReflect.Descriptor instead.
 func (*CreateOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CreateOperatorRequest) GetName() string {
@@ -2209,13 +2483,14 @@ func (x *CreateOperatorRequest) GetCsr() []byte {
 type CreateOperatorResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Issued        *IssuedCertificate     `protobuf:"bytes,1,opt,name=issued" json:"issued,omitempty"`
+	Addresses     []string               `protobuf:"bytes,2,rep,name=addresses" json:"addresses,omitempty"` // of controllers, host:port
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateOperatorResponse) Reset() {
 	*x = CreateOperatorResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[38]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2502,7 @@ func (x *CreateOperatorResponse) String() string {
 func (*CreateOperatorResponse) ProtoMessage() {}
 
 func (x *CreateOperatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[38]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,12 +2515,19 @@ func (x *CreateOperatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOperatorResponse.ProtoReflect.Descriptor instead.
 func (*CreateOperatorResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CreateOperatorResponse) GetIssued() *IssuedCertificate {
 	if x != nil {
 		return x.Issued
+	}
+	return nil
+}
+
+func (x *CreateOperatorResponse) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
 	}
 	return nil
 }
@@ -2279,7 +2561,7 @@ type ProbeInfo struct {
 
 func (x *ProbeInfo) Reset() {
 	*x = ProbeInfo{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[39]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2291,7 +2573,7 @@ func (x *ProbeInfo) String() string {
 func (*ProbeInfo) ProtoMessage() {}
 
 func (x *ProbeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[39]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2304,7 +2586,7 @@ func (x *ProbeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeInfo.ProtoReflect.Descriptor instead.
 func (*ProbeInfo) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ProbeInfo) GetName() string {
@@ -2527,7 +2809,27 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\amissing\x18\x14 \x03(\tR\amissing\"\x14\n" +
 	"\x12ListSurveysRequest\"I\n" +
 	"\x13ListSurveysResponse\x122\n" +
-	"\asurveys\x18\x01 \x03(\v2\x18.tfofleet.v1.SurveyStateR\asurveys\"\x93\x02\n" +
+	"\asurveys\x18\x01 \x03(\v2\x18.tfofleet.v1.SurveyStateR\asurveys\"\xd6\x02\n" +
+	"\x0eRunMeshRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
+	"\x06probes\x18\x02 \x01(\v2\x1a.tfofleet.v1.ProbeSelectorR\x06probes\x12\x14\n" +
+	"\x05ports\x18\x03 \x03(\rR\x05ports\x12+\n" +
+	"\x06family\x18\x04 \x01(\x0e2\x13.tfofleet.v1.FamilyR\x06family\x12%\n" +
+	"\x04plan\x18\x05 \x01(\x0e2\x11.tfofleet.v1.PlanR\x04plan\x123\n" +
+	"\atimeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x12\n" +
+	"\x04rate\x18\a \x01(\x01R\x04rate\x125\n" +
+	"\blifetime\x18\b \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12\x12\n" +
+	"\x04seed\x18\t \x01(\x04R\x04seed\"\x87\x02\n" +
+	"\x0fRunMeshResponse\x12\x12\n" +
+	"\x04mesh\x18\x01 \x01(\tR\x04mesh\x12,\n" +
+	"\x05phase\x18\x02 \x01(\x0e2\x16.tfofleet.v1.MeshPhaseR\x05phase\x12\x16\n" +
+	"\x06probes\x18\x03 \x01(\rR\x06probes\x12\x1c\n" +
+	"\tlistening\x18\x04 \x01(\rR\tlistening\x12\x18\n" +
+	"\aplanned\x18\x05 \x01(\rR\aplanned\x12\x1a\n" +
+	"\bmeasured\x18\x06 \x01(\rR\bmeasured\x12\x16\n" +
+	"\x06joined\x18\a \x01(\rR\x06joined\x12\x12\n" +
+	"\x04lost\x18\b \x01(\rR\x04lost\x12\x1a\n" +
+	"\btroubles\x18\t \x03(\tR\btroubles\"\x93\x02\n" +
 	"\x16CreateJoinTokenRequest\x12\x12\n" +
 	"\x04uses\x18\x01 \x01(\rR\x04uses\x12+\n" +
 	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12G\n" +
@@ -2579,9 +2881,10 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\x12LimitProbeResponse\"=\n" +
 	"\x15CreateOperatorRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03csr\x18\x02 \x01(\fR\x03csr\"P\n" +
+	"\x03csr\x18\x02 \x01(\fR\x03csr\"n\n" +
 	"\x16CreateOperatorResponse\x126\n" +
-	"\x06issued\x18\x01 \x01(\v2\x1e.tfofleet.v1.IssuedCertificateR\x06issued\"\xe1\x06\n" +
+	"\x06issued\x18\x01 \x01(\v2\x1e.tfofleet.v1.IssuedCertificateR\x06issued\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"\xe1\x06\n" +
 	"\tProbeInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\x06labels\x18\x02 \x03(\v2\".tfofleet.v1.ProbeInfo.LabelsEntryR\x06labels\x12\x14\n" +
@@ -2624,7 +2927,13 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\x14SURVEY_PHASE_RUNNING\x10\x01\x12\x15\n" +
 	"\x11SURVEY_PHASE_DONE\x10\x02\x12\x1a\n" +
 	"\x16SURVEY_PHASE_CANCELLED\x10\x03\x12\x17\n" +
-	"\x13SURVEY_PHASE_FAILED\x10\x042\xef\v\n" +
+	"\x13SURVEY_PHASE_FAILED\x10\x04*\x88\x01\n" +
+	"\tMeshPhase\x12\x1a\n" +
+	"\x16MESH_PHASE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14MESH_PHASE_LISTENING\x10\x01\x12\x18\n" +
+	"\x14MESH_PHASE_MEASURING\x10\x02\x12\x16\n" +
+	"\x12MESH_PHASE_JOINING\x10\x03\x12\x13\n" +
+	"\x0fMESH_PHASE_DONE\x10\x042\xb7\f\n" +
 	"\x0eControlService\x12O\n" +
 	"\n" +
 	"AddTargets\x12\x1e.tfofleet.v1.AddTargetsRequest\x1a\x1f.tfofleet.v1.AddTargetsResponse(\x01\x12S\n" +
@@ -2635,7 +2944,8 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\vPauseSurvey\x12\x1f.tfofleet.v1.PauseSurveyRequest\x1a .tfofleet.v1.PauseSurveyResponse\x12S\n" +
 	"\fResumeSurvey\x12 .tfofleet.v1.ResumeSurveyRequest\x1a!.tfofleet.v1.ResumeSurveyResponse\x12P\n" +
 	"\vListSurveys\x12\x1f.tfofleet.v1.ListSurveysRequest\x1a .tfofleet.v1.ListSurveysResponse\x12X\n" +
-	"\rExportResults\x12!.tfofleet.v1.ExportResultsRequest\x1a\".tfofleet.v1.ExportResultsResponse0\x01\x12\\\n" +
+	"\rExportResults\x12!.tfofleet.v1.ExportResultsRequest\x1a\".tfofleet.v1.ExportResultsResponse0\x01\x12F\n" +
+	"\aRunMesh\x12\x1b.tfofleet.v1.RunMeshRequest\x1a\x1c.tfofleet.v1.RunMeshResponse0\x01\x12\\\n" +
 	"\x0fCreateJoinToken\x12#.tfofleet.v1.CreateJoinTokenRequest\x1a$.tfofleet.v1.CreateJoinTokenResponse\x12Y\n" +
 	"\x0eListJoinTokens\x12\".tfofleet.v1.ListJoinTokensRequest\x1a#.tfofleet.v1.ListJoinTokensResponse\x12\\\n" +
 	"\x0fRevokeJoinToken\x12#.tfofleet.v1.RevokeJoinTokenRequest\x1a$.tfofleet.v1.RevokeJoinTokenResponse\x12M\n" +
@@ -2661,147 +2971,160 @@ func file_tfofleet_v1_control_proto_rawDescGZIP() []byte {
 	return file_tfofleet_v1_control_proto_rawDescData
 }
 
-var file_tfofleet_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tfofleet_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_tfofleet_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_tfofleet_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_tfofleet_v1_control_proto_goTypes = []any{
 	(SurveyMode)(0),                 // 0: tfofleet.v1.SurveyMode
 	(SurveyPhase)(0),                // 1: tfofleet.v1.SurveyPhase
-	(*AddTargetsRequest)(nil),       // 2: tfofleet.v1.AddTargetsRequest
-	(*AddTargetsResponse)(nil),      // 3: tfofleet.v1.AddTargetsResponse
-	(*CreateSurveyRequest)(nil),     // 4: tfofleet.v1.CreateSurveyRequest
-	(*ProbeSelector)(nil),           // 5: tfofleet.v1.ProbeSelector
-	(*CreateSurveyResponse)(nil),    // 6: tfofleet.v1.CreateSurveyResponse
-	(*GetSurveyRequest)(nil),        // 7: tfofleet.v1.GetSurveyRequest
-	(*GetSurveyResponse)(nil),       // 8: tfofleet.v1.GetSurveyResponse
-	(*WatchSurveyRequest)(nil),      // 9: tfofleet.v1.WatchSurveyRequest
-	(*WatchSurveyResponse)(nil),     // 10: tfofleet.v1.WatchSurveyResponse
-	(*CancelSurveyRequest)(nil),     // 11: tfofleet.v1.CancelSurveyRequest
-	(*CancelSurveyResponse)(nil),    // 12: tfofleet.v1.CancelSurveyResponse
-	(*PauseSurveyRequest)(nil),      // 13: tfofleet.v1.PauseSurveyRequest
-	(*PauseSurveyResponse)(nil),     // 14: tfofleet.v1.PauseSurveyResponse
-	(*ResumeSurveyRequest)(nil),     // 15: tfofleet.v1.ResumeSurveyRequest
-	(*ResumeSurveyResponse)(nil),    // 16: tfofleet.v1.ResumeSurveyResponse
-	(*ExportResultsRequest)(nil),    // 17: tfofleet.v1.ExportResultsRequest
-	(*ExportResultsResponse)(nil),   // 18: tfofleet.v1.ExportResultsResponse
-	(*SurveyState)(nil),             // 19: tfofleet.v1.SurveyState
-	(*ListSurveysRequest)(nil),      // 20: tfofleet.v1.ListSurveysRequest
-	(*ListSurveysResponse)(nil),     // 21: tfofleet.v1.ListSurveysResponse
-	(*CreateJoinTokenRequest)(nil),  // 22: tfofleet.v1.CreateJoinTokenRequest
-	(*CreateJoinTokenResponse)(nil), // 23: tfofleet.v1.CreateJoinTokenResponse
-	(*ListJoinTokensRequest)(nil),   // 24: tfofleet.v1.ListJoinTokensRequest
-	(*ListJoinTokensResponse)(nil),  // 25: tfofleet.v1.ListJoinTokensResponse
-	(*JoinToken)(nil),               // 26: tfofleet.v1.JoinToken
-	(*RevokeJoinTokenRequest)(nil),  // 27: tfofleet.v1.RevokeJoinTokenRequest
-	(*RevokeJoinTokenResponse)(nil), // 28: tfofleet.v1.RevokeJoinTokenResponse
-	(*ListProbesRequest)(nil),       // 29: tfofleet.v1.ListProbesRequest
-	(*ListProbesResponse)(nil),      // 30: tfofleet.v1.ListProbesResponse
-	(*GetProbeRequest)(nil),         // 31: tfofleet.v1.GetProbeRequest
-	(*GetProbeResponse)(nil),        // 32: tfofleet.v1.GetProbeResponse
-	(*BanProbeRequest)(nil),         // 33: tfofleet.v1.BanProbeRequest
-	(*BanProbeResponse)(nil),        // 34: tfofleet.v1.BanProbeResponse
-	(*DrainProbeRequest)(nil),       // 35: tfofleet.v1.DrainProbeRequest
-	(*DrainProbeResponse)(nil),      // 36: tfofleet.v1.DrainProbeResponse
-	(*LimitProbeRequest)(nil),       // 37: tfofleet.v1.LimitProbeRequest
-	(*LimitProbeResponse)(nil),      // 38: tfofleet.v1.LimitProbeResponse
-	(*CreateOperatorRequest)(nil),   // 39: tfofleet.v1.CreateOperatorRequest
-	(*CreateOperatorResponse)(nil),  // 40: tfofleet.v1.CreateOperatorResponse
-	(*ProbeInfo)(nil),               // 41: tfofleet.v1.ProbeInfo
-	nil,                             // 42: tfofleet.v1.ProbeSelector.MaxPerEntry
-	nil,                             // 43: tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
-	nil,                             // 44: tfofleet.v1.JoinToken.LabelsEntry
-	nil,                             // 45: tfofleet.v1.ProbeInfo.LabelsEntry
-	(*Target)(nil),                  // 46: tfofleet.v1.Target
-	(*SurveySpec)(nil),              // 47: tfofleet.v1.SurveySpec
-	(*VerdictCount)(nil),            // 48: tfofleet.v1.VerdictCount
-	(*timestamppb.Timestamp)(nil),   // 49: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 50: google.protobuf.Duration
-	(*Limits)(nil),                  // 51: tfofleet.v1.Limits
-	(*IssuedCertificate)(nil),       // 52: tfofleet.v1.IssuedCertificate
-	(*Host)(nil),                    // 53: tfofleet.v1.Host
-	(*HeldLease)(nil),               // 54: tfofleet.v1.HeldLease
-	(*ProbeStatus)(nil),             // 55: tfofleet.v1.ProbeStatus
-	(*ProbeEvent)(nil),              // 56: tfofleet.v1.ProbeEvent
+	(MeshPhase)(0),                  // 2: tfofleet.v1.MeshPhase
+	(*AddTargetsRequest)(nil),       // 3: tfofleet.v1.AddTargetsRequest
+	(*AddTargetsResponse)(nil),      // 4: tfofleet.v1.AddTargetsResponse
+	(*CreateSurveyRequest)(nil),     // 5: tfofleet.v1.CreateSurveyRequest
+	(*ProbeSelector)(nil),           // 6: tfofleet.v1.ProbeSelector
+	(*CreateSurveyResponse)(nil),    // 7: tfofleet.v1.CreateSurveyResponse
+	(*GetSurveyRequest)(nil),        // 8: tfofleet.v1.GetSurveyRequest
+	(*GetSurveyResponse)(nil),       // 9: tfofleet.v1.GetSurveyResponse
+	(*WatchSurveyRequest)(nil),      // 10: tfofleet.v1.WatchSurveyRequest
+	(*WatchSurveyResponse)(nil),     // 11: tfofleet.v1.WatchSurveyResponse
+	(*CancelSurveyRequest)(nil),     // 12: tfofleet.v1.CancelSurveyRequest
+	(*CancelSurveyResponse)(nil),    // 13: tfofleet.v1.CancelSurveyResponse
+	(*PauseSurveyRequest)(nil),      // 14: tfofleet.v1.PauseSurveyRequest
+	(*PauseSurveyResponse)(nil),     // 15: tfofleet.v1.PauseSurveyResponse
+	(*ResumeSurveyRequest)(nil),     // 16: tfofleet.v1.ResumeSurveyRequest
+	(*ResumeSurveyResponse)(nil),    // 17: tfofleet.v1.ResumeSurveyResponse
+	(*ExportResultsRequest)(nil),    // 18: tfofleet.v1.ExportResultsRequest
+	(*ExportResultsResponse)(nil),   // 19: tfofleet.v1.ExportResultsResponse
+	(*SurveyState)(nil),             // 20: tfofleet.v1.SurveyState
+	(*ListSurveysRequest)(nil),      // 21: tfofleet.v1.ListSurveysRequest
+	(*ListSurveysResponse)(nil),     // 22: tfofleet.v1.ListSurveysResponse
+	(*RunMeshRequest)(nil),          // 23: tfofleet.v1.RunMeshRequest
+	(*RunMeshResponse)(nil),         // 24: tfofleet.v1.RunMeshResponse
+	(*CreateJoinTokenRequest)(nil),  // 25: tfofleet.v1.CreateJoinTokenRequest
+	(*CreateJoinTokenResponse)(nil), // 26: tfofleet.v1.CreateJoinTokenResponse
+	(*ListJoinTokensRequest)(nil),   // 27: tfofleet.v1.ListJoinTokensRequest
+	(*ListJoinTokensResponse)(nil),  // 28: tfofleet.v1.ListJoinTokensResponse
+	(*JoinToken)(nil),               // 29: tfofleet.v1.JoinToken
+	(*RevokeJoinTokenRequest)(nil),  // 30: tfofleet.v1.RevokeJoinTokenRequest
+	(*RevokeJoinTokenResponse)(nil), // 31: tfofleet.v1.RevokeJoinTokenResponse
+	(*ListProbesRequest)(nil),       // 32: tfofleet.v1.ListProbesRequest
+	(*ListProbesResponse)(nil),      // 33: tfofleet.v1.ListProbesResponse
+	(*GetProbeRequest)(nil),         // 34: tfofleet.v1.GetProbeRequest
+	(*GetProbeResponse)(nil),        // 35: tfofleet.v1.GetProbeResponse
+	(*BanProbeRequest)(nil),         // 36: tfofleet.v1.BanProbeRequest
+	(*BanProbeResponse)(nil),        // 37: tfofleet.v1.BanProbeResponse
+	(*DrainProbeRequest)(nil),       // 38: tfofleet.v1.DrainProbeRequest
+	(*DrainProbeResponse)(nil),      // 39: tfofleet.v1.DrainProbeResponse
+	(*LimitProbeRequest)(nil),       // 40: tfofleet.v1.LimitProbeRequest
+	(*LimitProbeResponse)(nil),      // 41: tfofleet.v1.LimitProbeResponse
+	(*CreateOperatorRequest)(nil),   // 42: tfofleet.v1.CreateOperatorRequest
+	(*CreateOperatorResponse)(nil),  // 43: tfofleet.v1.CreateOperatorResponse
+	(*ProbeInfo)(nil),               // 44: tfofleet.v1.ProbeInfo
+	nil,                             // 45: tfofleet.v1.ProbeSelector.MaxPerEntry
+	nil,                             // 46: tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
+	nil,                             // 47: tfofleet.v1.JoinToken.LabelsEntry
+	nil,                             // 48: tfofleet.v1.ProbeInfo.LabelsEntry
+	(*Target)(nil),                  // 49: tfofleet.v1.Target
+	(*SurveySpec)(nil),              // 50: tfofleet.v1.SurveySpec
+	(*VerdictCount)(nil),            // 51: tfofleet.v1.VerdictCount
+	(*timestamppb.Timestamp)(nil),   // 52: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 53: google.protobuf.Duration
+	(Family)(0),                     // 54: tfofleet.v1.Family
+	(Plan)(0),                       // 55: tfofleet.v1.Plan
+	(*Limits)(nil),                  // 56: tfofleet.v1.Limits
+	(*IssuedCertificate)(nil),       // 57: tfofleet.v1.IssuedCertificate
+	(*Host)(nil),                    // 58: tfofleet.v1.Host
+	(*HeldLease)(nil),               // 59: tfofleet.v1.HeldLease
+	(*ProbeStatus)(nil),             // 60: tfofleet.v1.ProbeStatus
+	(*ProbeEvent)(nil),              // 61: tfofleet.v1.ProbeEvent
 }
 var file_tfofleet_v1_control_proto_depIdxs = []int32{
-	46, // 0: tfofleet.v1.AddTargetsRequest.targets:type_name -> tfofleet.v1.Target
-	47, // 1: tfofleet.v1.CreateSurveyRequest.spec:type_name -> tfofleet.v1.SurveySpec
+	49, // 0: tfofleet.v1.AddTargetsRequest.targets:type_name -> tfofleet.v1.Target
+	50, // 1: tfofleet.v1.CreateSurveyRequest.spec:type_name -> tfofleet.v1.SurveySpec
 	0,  // 2: tfofleet.v1.CreateSurveyRequest.mode:type_name -> tfofleet.v1.SurveyMode
-	5,  // 3: tfofleet.v1.CreateSurveyRequest.probes:type_name -> tfofleet.v1.ProbeSelector
-	42, // 4: tfofleet.v1.ProbeSelector.max_per:type_name -> tfofleet.v1.ProbeSelector.MaxPerEntry
-	19, // 5: tfofleet.v1.GetSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
-	19, // 6: tfofleet.v1.WatchSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
-	19, // 7: tfofleet.v1.CancelSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
-	19, // 8: tfofleet.v1.PauseSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
-	19, // 9: tfofleet.v1.ResumeSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	6,  // 3: tfofleet.v1.CreateSurveyRequest.probes:type_name -> tfofleet.v1.ProbeSelector
+	45, // 4: tfofleet.v1.ProbeSelector.max_per:type_name -> tfofleet.v1.ProbeSelector.MaxPerEntry
+	20, // 5: tfofleet.v1.GetSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	20, // 6: tfofleet.v1.WatchSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	20, // 7: tfofleet.v1.CancelSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	20, // 8: tfofleet.v1.PauseSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	20, // 9: tfofleet.v1.ResumeSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
 	1,  // 10: tfofleet.v1.SurveyState.phase:type_name -> tfofleet.v1.SurveyPhase
-	48, // 11: tfofleet.v1.SurveyState.counts:type_name -> tfofleet.v1.VerdictCount
-	49, // 12: tfofleet.v1.SurveyState.created:type_name -> google.protobuf.Timestamp
-	50, // 13: tfofleet.v1.SurveyState.elapsed:type_name -> google.protobuf.Duration
+	51, // 11: tfofleet.v1.SurveyState.counts:type_name -> tfofleet.v1.VerdictCount
+	52, // 12: tfofleet.v1.SurveyState.created:type_name -> google.protobuf.Timestamp
+	53, // 13: tfofleet.v1.SurveyState.elapsed:type_name -> google.protobuf.Duration
 	0,  // 14: tfofleet.v1.SurveyState.mode:type_name -> tfofleet.v1.SurveyMode
-	19, // 15: tfofleet.v1.ListSurveysResponse.surveys:type_name -> tfofleet.v1.SurveyState
-	50, // 16: tfofleet.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
-	43, // 17: tfofleet.v1.CreateJoinTokenRequest.labels:type_name -> tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
-	26, // 18: tfofleet.v1.ListJoinTokensResponse.tokens:type_name -> tfofleet.v1.JoinToken
-	44, // 19: tfofleet.v1.JoinToken.labels:type_name -> tfofleet.v1.JoinToken.LabelsEntry
-	49, // 20: tfofleet.v1.JoinToken.created:type_name -> google.protobuf.Timestamp
-	49, // 21: tfofleet.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
-	49, // 22: tfofleet.v1.JoinToken.revoked:type_name -> google.protobuf.Timestamp
-	41, // 23: tfofleet.v1.ListProbesResponse.probes:type_name -> tfofleet.v1.ProbeInfo
-	41, // 24: tfofleet.v1.GetProbeResponse.probe:type_name -> tfofleet.v1.ProbeInfo
-	51, // 25: tfofleet.v1.LimitProbeRequest.limits:type_name -> tfofleet.v1.Limits
-	52, // 26: tfofleet.v1.CreateOperatorResponse.issued:type_name -> tfofleet.v1.IssuedCertificate
-	45, // 27: tfofleet.v1.ProbeInfo.labels:type_name -> tfofleet.v1.ProbeInfo.LabelsEntry
-	49, // 28: tfofleet.v1.ProbeInfo.joined:type_name -> google.protobuf.Timestamp
-	49, // 29: tfofleet.v1.ProbeInfo.banned:type_name -> google.protobuf.Timestamp
-	49, // 30: tfofleet.v1.ProbeInfo.connected_since:type_name -> google.protobuf.Timestamp
-	49, // 31: tfofleet.v1.ProbeInfo.last_heard:type_name -> google.protobuf.Timestamp
-	53, // 32: tfofleet.v1.ProbeInfo.host:type_name -> tfofleet.v1.Host
-	54, // 33: tfofleet.v1.ProbeInfo.held:type_name -> tfofleet.v1.HeldLease
-	55, // 34: tfofleet.v1.ProbeInfo.status:type_name -> tfofleet.v1.ProbeStatus
-	49, // 35: tfofleet.v1.ProbeInfo.last_result:type_name -> google.protobuf.Timestamp
-	51, // 36: tfofleet.v1.ProbeInfo.limits:type_name -> tfofleet.v1.Limits
-	56, // 37: tfofleet.v1.ProbeInfo.events:type_name -> tfofleet.v1.ProbeEvent
-	2,  // 38: tfofleet.v1.ControlService.AddTargets:input_type -> tfofleet.v1.AddTargetsRequest
-	4,  // 39: tfofleet.v1.ControlService.CreateSurvey:input_type -> tfofleet.v1.CreateSurveyRequest
-	7,  // 40: tfofleet.v1.ControlService.GetSurvey:input_type -> tfofleet.v1.GetSurveyRequest
-	9,  // 41: tfofleet.v1.ControlService.WatchSurvey:input_type -> tfofleet.v1.WatchSurveyRequest
-	11, // 42: tfofleet.v1.ControlService.CancelSurvey:input_type -> tfofleet.v1.CancelSurveyRequest
-	13, // 43: tfofleet.v1.ControlService.PauseSurvey:input_type -> tfofleet.v1.PauseSurveyRequest
-	15, // 44: tfofleet.v1.ControlService.ResumeSurvey:input_type -> tfofleet.v1.ResumeSurveyRequest
-	20, // 45: tfofleet.v1.ControlService.ListSurveys:input_type -> tfofleet.v1.ListSurveysRequest
-	17, // 46: tfofleet.v1.ControlService.ExportResults:input_type -> tfofleet.v1.ExportResultsRequest
-	22, // 47: tfofleet.v1.ControlService.CreateJoinToken:input_type -> tfofleet.v1.CreateJoinTokenRequest
-	24, // 48: tfofleet.v1.ControlService.ListJoinTokens:input_type -> tfofleet.v1.ListJoinTokensRequest
-	27, // 49: tfofleet.v1.ControlService.RevokeJoinToken:input_type -> tfofleet.v1.RevokeJoinTokenRequest
-	29, // 50: tfofleet.v1.ControlService.ListProbes:input_type -> tfofleet.v1.ListProbesRequest
-	31, // 51: tfofleet.v1.ControlService.GetProbe:input_type -> tfofleet.v1.GetProbeRequest
-	33, // 52: tfofleet.v1.ControlService.BanProbe:input_type -> tfofleet.v1.BanProbeRequest
-	35, // 53: tfofleet.v1.ControlService.DrainProbe:input_type -> tfofleet.v1.DrainProbeRequest
-	37, // 54: tfofleet.v1.ControlService.LimitProbe:input_type -> tfofleet.v1.LimitProbeRequest
-	39, // 55: tfofleet.v1.ControlService.CreateOperator:input_type -> tfofleet.v1.CreateOperatorRequest
-	3,  // 56: tfofleet.v1.ControlService.AddTargets:output_type -> tfofleet.v1.AddTargetsResponse
-	6,  // 57: tfofleet.v1.ControlService.CreateSurvey:output_type -> tfofleet.v1.CreateSurveyResponse
-	8,  // 58: tfofleet.v1.ControlService.GetSurvey:output_type -> tfofleet.v1.GetSurveyResponse
-	10, // 59: tfofleet.v1.ControlService.WatchSurvey:output_type -> tfofleet.v1.WatchSurveyResponse
-	12, // 60: tfofleet.v1.ControlService.CancelSurvey:output_type -> tfofleet.v1.CancelSurveyResponse
-	14, // 61: tfofleet.v1.ControlService.PauseSurvey:output_type -> tfofleet.v1.PauseSurveyResponse
-	16, // 62: tfofleet.v1.ControlService.ResumeSurvey:output_type -> tfofleet.v1.ResumeSurveyResponse
-	21, // 63: tfofleet.v1.ControlService.ListSurveys:output_type -> tfofleet.v1.ListSurveysResponse
-	18, // 64: tfofleet.v1.ControlService.ExportResults:output_type -> tfofleet.v1.ExportResultsResponse
-	23, // 65: tfofleet.v1.ControlService.CreateJoinToken:output_type -> tfofleet.v1.CreateJoinTokenResponse
-	25, // 66: tfofleet.v1.ControlService.ListJoinTokens:output_type -> tfofleet.v1.ListJoinTokensResponse
-	28, // 67: tfofleet.v1.ControlService.RevokeJoinToken:output_type -> tfofleet.v1.RevokeJoinTokenResponse
-	30, // 68: tfofleet.v1.ControlService.ListProbes:output_type -> tfofleet.v1.ListProbesResponse
-	32, // 69: tfofleet.v1.ControlService.GetProbe:output_type -> tfofleet.v1.GetProbeResponse
-	34, // 70: tfofleet.v1.ControlService.BanProbe:output_type -> tfofleet.v1.BanProbeResponse
-	36, // 71: tfofleet.v1.ControlService.DrainProbe:output_type -> tfofleet.v1.DrainProbeResponse
-	38, // 72: tfofleet.v1.ControlService.LimitProbe:output_type -> tfofleet.v1.LimitProbeResponse
-	40, // 73: tfofleet.v1.ControlService.CreateOperator:output_type -> tfofleet.v1.CreateOperatorResponse
-	56, // [56:74] is the sub-list for method output_type
-	38, // [38:56] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	20, // 15: tfofleet.v1.ListSurveysResponse.surveys:type_name -> tfofleet.v1.SurveyState
+	6,  // 16: tfofleet.v1.RunMeshRequest.probes:type_name -> tfofleet.v1.ProbeSelector
+	54, // 17: tfofleet.v1.RunMeshRequest.family:type_name -> tfofleet.v1.Family
+	55, // 18: tfofleet.v1.RunMeshRequest.plan:type_name -> tfofleet.v1.Plan
+	53, // 19: tfofleet.v1.RunMeshRequest.timeout:type_name -> google.protobuf.Duration
+	53, // 20: tfofleet.v1.RunMeshRequest.lifetime:type_name -> google.protobuf.Duration
+	2,  // 21: tfofleet.v1.RunMeshResponse.phase:type_name -> tfofleet.v1.MeshPhase
+	53, // 22: tfofleet.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	46, // 23: tfofleet.v1.CreateJoinTokenRequest.labels:type_name -> tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
+	29, // 24: tfofleet.v1.ListJoinTokensResponse.tokens:type_name -> tfofleet.v1.JoinToken
+	47, // 25: tfofleet.v1.JoinToken.labels:type_name -> tfofleet.v1.JoinToken.LabelsEntry
+	52, // 26: tfofleet.v1.JoinToken.created:type_name -> google.protobuf.Timestamp
+	52, // 27: tfofleet.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
+	52, // 28: tfofleet.v1.JoinToken.revoked:type_name -> google.protobuf.Timestamp
+	44, // 29: tfofleet.v1.ListProbesResponse.probes:type_name -> tfofleet.v1.ProbeInfo
+	44, // 30: tfofleet.v1.GetProbeResponse.probe:type_name -> tfofleet.v1.ProbeInfo
+	56, // 31: tfofleet.v1.LimitProbeRequest.limits:type_name -> tfofleet.v1.Limits
+	57, // 32: tfofleet.v1.CreateOperatorResponse.issued:type_name -> tfofleet.v1.IssuedCertificate
+	48, // 33: tfofleet.v1.ProbeInfo.labels:type_name -> tfofleet.v1.ProbeInfo.LabelsEntry
+	52, // 34: tfofleet.v1.ProbeInfo.joined:type_name -> google.protobuf.Timestamp
+	52, // 35: tfofleet.v1.ProbeInfo.banned:type_name -> google.protobuf.Timestamp
+	52, // 36: tfofleet.v1.ProbeInfo.connected_since:type_name -> google.protobuf.Timestamp
+	52, // 37: tfofleet.v1.ProbeInfo.last_heard:type_name -> google.protobuf.Timestamp
+	58, // 38: tfofleet.v1.ProbeInfo.host:type_name -> tfofleet.v1.Host
+	59, // 39: tfofleet.v1.ProbeInfo.held:type_name -> tfofleet.v1.HeldLease
+	60, // 40: tfofleet.v1.ProbeInfo.status:type_name -> tfofleet.v1.ProbeStatus
+	52, // 41: tfofleet.v1.ProbeInfo.last_result:type_name -> google.protobuf.Timestamp
+	56, // 42: tfofleet.v1.ProbeInfo.limits:type_name -> tfofleet.v1.Limits
+	61, // 43: tfofleet.v1.ProbeInfo.events:type_name -> tfofleet.v1.ProbeEvent
+	3,  // 44: tfofleet.v1.ControlService.AddTargets:input_type -> tfofleet.v1.AddTargetsRequest
+	5,  // 45: tfofleet.v1.ControlService.CreateSurvey:input_type -> tfofleet.v1.CreateSurveyRequest
+	8,  // 46: tfofleet.v1.ControlService.GetSurvey:input_type -> tfofleet.v1.GetSurveyRequest
+	10, // 47: tfofleet.v1.ControlService.WatchSurvey:input_type -> tfofleet.v1.WatchSurveyRequest
+	12, // 48: tfofleet.v1.ControlService.CancelSurvey:input_type -> tfofleet.v1.CancelSurveyRequest
+	14, // 49: tfofleet.v1.ControlService.PauseSurvey:input_type -> tfofleet.v1.PauseSurveyRequest
+	16, // 50: tfofleet.v1.ControlService.ResumeSurvey:input_type -> tfofleet.v1.ResumeSurveyRequest
+	21, // 51: tfofleet.v1.ControlService.ListSurveys:input_type -> tfofleet.v1.ListSurveysRequest
+	18, // 52: tfofleet.v1.ControlService.ExportResults:input_type -> tfofleet.v1.ExportResultsRequest
+	23, // 53: tfofleet.v1.ControlService.RunMesh:input_type -> tfofleet.v1.RunMeshRequest
+	25, // 54: tfofleet.v1.ControlService.CreateJoinToken:input_type -> tfofleet.v1.CreateJoinTokenRequest
+	27, // 55: tfofleet.v1.ControlService.ListJoinTokens:input_type -> tfofleet.v1.ListJoinTokensRequest
+	30, // 56: tfofleet.v1.ControlService.RevokeJoinToken:input_type -> tfofleet.v1.RevokeJoinTokenRequest
+	32, // 57: tfofleet.v1.ControlService.ListProbes:input_type -> tfofleet.v1.ListProbesRequest
+	34, // 58: tfofleet.v1.ControlService.GetProbe:input_type -> tfofleet.v1.GetProbeRequest
+	36, // 59: tfofleet.v1.ControlService.BanProbe:input_type -> tfofleet.v1.BanProbeRequest
+	38, // 60: tfofleet.v1.ControlService.DrainProbe:input_type -> tfofleet.v1.DrainProbeRequest
+	40, // 61: tfofleet.v1.ControlService.LimitProbe:input_type -> tfofleet.v1.LimitProbeRequest
+	42, // 62: tfofleet.v1.ControlService.CreateOperator:input_type -> tfofleet.v1.CreateOperatorRequest
+	4,  // 63: tfofleet.v1.ControlService.AddTargets:output_type -> tfofleet.v1.AddTargetsResponse
+	7,  // 64: tfofleet.v1.ControlService.CreateSurvey:output_type -> tfofleet.v1.CreateSurveyResponse
+	9,  // 65: tfofleet.v1.ControlService.GetSurvey:output_type -> tfofleet.v1.GetSurveyResponse
+	11, // 66: tfofleet.v1.ControlService.WatchSurvey:output_type -> tfofleet.v1.WatchSurveyResponse
+	13, // 67: tfofleet.v1.ControlService.CancelSurvey:output_type -> tfofleet.v1.CancelSurveyResponse
+	15, // 68: tfofleet.v1.ControlService.PauseSurvey:output_type -> tfofleet.v1.PauseSurveyResponse
+	17, // 69: tfofleet.v1.ControlService.ResumeSurvey:output_type -> tfofleet.v1.ResumeSurveyResponse
+	22, // 70: tfofleet.v1.ControlService.ListSurveys:output_type -> tfofleet.v1.ListSurveysResponse
+	19, // 71: tfofleet.v1.ControlService.ExportResults:output_type -> tfofleet.v1.ExportResultsResponse
+	24, // 72: tfofleet.v1.ControlService.RunMesh:output_type -> tfofleet.v1.RunMeshResponse
+	26, // 73: tfofleet.v1.ControlService.CreateJoinToken:output_type -> tfofleet.v1.CreateJoinTokenResponse
+	28, // 74: tfofleet.v1.ControlService.ListJoinTokens:output_type -> tfofleet.v1.ListJoinTokensResponse
+	31, // 75: tfofleet.v1.ControlService.RevokeJoinToken:output_type -> tfofleet.v1.RevokeJoinTokenResponse
+	33, // 76: tfofleet.v1.ControlService.ListProbes:output_type -> tfofleet.v1.ListProbesResponse
+	35, // 77: tfofleet.v1.ControlService.GetProbe:output_type -> tfofleet.v1.GetProbeResponse
+	37, // 78: tfofleet.v1.ControlService.BanProbe:output_type -> tfofleet.v1.BanProbeResponse
+	39, // 79: tfofleet.v1.ControlService.DrainProbe:output_type -> tfofleet.v1.DrainProbeResponse
+	41, // 80: tfofleet.v1.ControlService.LimitProbe:output_type -> tfofleet.v1.LimitProbeResponse
+	43, // 81: tfofleet.v1.ControlService.CreateOperator:output_type -> tfofleet.v1.CreateOperatorResponse
+	63, // [63:82] is the sub-list for method output_type
+	44, // [44:63] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_tfofleet_v1_control_proto_init() }
@@ -2817,8 +3140,8 @@ func file_tfofleet_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tfofleet_v1_control_proto_rawDesc), len(file_tfofleet_v1_control_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   44,
+			NumEnums:      3,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,7 @@ const (
 	ControlService_ResumeSurvey_FullMethodName    = "/tfofleet.v1.ControlService/ResumeSurvey"
 	ControlService_ListSurveys_FullMethodName     = "/tfofleet.v1.ControlService/ListSurveys"
 	ControlService_ExportResults_FullMethodName   = "/tfofleet.v1.ControlService/ExportResults"
+	ControlService_RunMesh_FullMethodName         = "/tfofleet.v1.ControlService/RunMesh"
 	ControlService_CreateJoinToken_FullMethodName = "/tfofleet.v1.ControlService/CreateJoinToken"
 	ControlService_ListJoinTokens_FullMethodName  = "/tfofleet.v1.ControlService/ListJoinTokens"
 	ControlService_RevokeJoinToken_FullMethodName = "/tfofleet.v1.ControlService/RevokeJoinToken"
@@ -68,6 +69,9 @@ type ControlServiceClient interface {
 	// the survey runs, and again with the cursor of the last message received: what
 	// came before is not sent a second time.
 	ExportResults(ctx context.Context, in *ExportResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResultsResponse], error)
+	// RunMesh has probes measure each other, each ordered pair, and sends how far
+	// it is. The mesh ends with the call. Its dataset is exported like a survey's.
+	RunMesh(ctx context.Context, in *RunMeshRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunMeshResponse], error)
 	// CreateJoinToken makes a token that lets probes in. It is shown once.
 	CreateJoinToken(ctx context.Context, in *CreateJoinTokenRequest, opts ...grpc.CallOption) (*CreateJoinTokenResponse, error)
 	// ListJoinTokens tells of every token, oldest first.
@@ -209,6 +213,25 @@ func (c *controlServiceClient) ExportResults(ctx context.Context, in *ExportResu
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControlService_ExportResultsClient = grpc.ServerStreamingClient[ExportResultsResponse]
 
+func (c *controlServiceClient) RunMesh(ctx context.Context, in *RunMeshRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunMeshResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[3], ControlService_RunMesh_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RunMeshRequest, RunMeshResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_RunMeshClient = grpc.ServerStreamingClient[RunMeshResponse]
+
 func (c *controlServiceClient) CreateJoinToken(ctx context.Context, in *CreateJoinTokenRequest, opts ...grpc.CallOption) (*CreateJoinTokenResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateJoinTokenResponse)
@@ -328,6 +351,9 @@ type ControlServiceServer interface {
 	// the survey runs, and again with the cursor of the last message received: what
 	// came before is not sent a second time.
 	ExportResults(*ExportResultsRequest, grpc.ServerStreamingServer[ExportResultsResponse]) error
+	// RunMesh has probes measure each other, each ordered pair, and sends how far
+	// it is. The mesh ends with the call. Its dataset is exported like a survey's.
+	RunMesh(*RunMeshRequest, grpc.ServerStreamingServer[RunMeshResponse]) error
 	// CreateJoinToken makes a token that lets probes in. It is shown once.
 	CreateJoinToken(context.Context, *CreateJoinTokenRequest) (*CreateJoinTokenResponse, error)
 	// ListJoinTokens tells of every token, oldest first.
@@ -384,6 +410,9 @@ func (UnimplementedControlServiceServer) ListSurveys(context.Context, *ListSurve
 }
 func (UnimplementedControlServiceServer) ExportResults(*ExportResultsRequest, grpc.ServerStreamingServer[ExportResultsResponse]) error {
 	return status.Error(codes.Unimplemented, "method ExportResults not implemented")
+}
+func (UnimplementedControlServiceServer) RunMesh(*RunMeshRequest, grpc.ServerStreamingServer[RunMeshResponse]) error {
+	return status.Error(codes.Unimplemented, "method RunMesh not implemented")
 }
 func (UnimplementedControlServiceServer) CreateJoinToken(context.Context, *CreateJoinTokenRequest) (*CreateJoinTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateJoinToken not implemented")
@@ -569,6 +598,17 @@ func _ControlService_ExportResults_Handler(srv interface{}, stream grpc.ServerSt
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type ControlService_ExportResultsServer = grpc.ServerStreamingServer[ExportResultsResponse]
+
+func _ControlService_RunMesh_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RunMeshRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServiceServer).RunMesh(m, &grpc.GenericServerStream[RunMeshRequest, RunMeshResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_RunMeshServer = grpc.ServerStreamingServer[RunMeshResponse]
 
 func _ControlService_CreateJoinToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateJoinTokenRequest)
@@ -814,6 +854,11 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ExportResults",
 			Handler:       _ControlService_ExportResults_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "RunMesh",
+			Handler:       _ControlService_RunMesh_Handler,
 			ServerStreams: true,
 		},
 	},

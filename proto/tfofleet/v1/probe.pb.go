@@ -382,6 +382,7 @@ type SessionRequest struct {
 	//	*SessionRequest_LeaseRefused
 	//	*SessionRequest_Heartbeat
 	//	*SessionRequest_Draining
+	//	*SessionRequest_TaskState
 	Message       isSessionRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -478,6 +479,15 @@ func (x *SessionRequest) GetDraining() *Draining {
 	return nil
 }
 
+func (x *SessionRequest) GetTaskState() *TaskState {
+	if x != nil {
+		if x, ok := x.Message.(*SessionRequest_TaskState); ok {
+			return x.TaskState
+		}
+	}
+	return nil
+}
+
 type isSessionRequest_Message interface {
 	isSessionRequest_Message()
 }
@@ -506,6 +516,10 @@ type SessionRequest_Draining struct {
 	Draining *Draining `protobuf:"bytes,6,opt,name=draining,oneof"`
 }
 
+type SessionRequest_TaskState struct {
+	TaskState *TaskState `protobuf:"bytes,7,opt,name=task_state,json=taskState,oneof"`
+}
+
 func (*SessionRequest_Hello) isSessionRequest_Message() {}
 
 func (*SessionRequest_Credit) isSessionRequest_Message() {}
@@ -518,6 +532,8 @@ func (*SessionRequest_Heartbeat) isSessionRequest_Message() {}
 
 func (*SessionRequest_Draining) isSessionRequest_Message() {}
 
+func (*SessionRequest_TaskState) isSessionRequest_Message() {}
+
 // SessionResponse is one message from the controller.
 type SessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -529,6 +545,8 @@ type SessionResponse struct {
 	//	*SessionResponse_Drain
 	//	*SessionResponse_HeartbeatAck
 	//	*SessionResponse_Limits
+	//	*SessionResponse_Task
+	//	*SessionResponse_EndTask
 	Message       isSessionResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -625,6 +643,24 @@ func (x *SessionResponse) GetLimits() *Limits {
 	return nil
 }
 
+func (x *SessionResponse) GetTask() *Task {
+	if x != nil {
+		if x, ok := x.Message.(*SessionResponse_Task); ok {
+			return x.Task
+		}
+	}
+	return nil
+}
+
+func (x *SessionResponse) GetEndTask() *EndTask {
+	if x != nil {
+		if x, ok := x.Message.(*SessionResponse_EndTask); ok {
+			return x.EndTask
+		}
+	}
+	return nil
+}
+
 type isSessionResponse_Message interface {
 	isSessionResponse_Message()
 }
@@ -653,6 +689,14 @@ type SessionResponse_Limits struct {
 	Limits *Limits `protobuf:"bytes,6,opt,name=limits,oneof"`
 }
 
+type SessionResponse_Task struct {
+	Task *Task `protobuf:"bytes,7,opt,name=task,oneof"`
+}
+
+type SessionResponse_EndTask struct {
+	EndTask *EndTask `protobuf:"bytes,8,opt,name=end_task,json=endTask,oneof"`
+}
+
 func (*SessionResponse_Welcome) isSessionResponse_Message() {}
 
 func (*SessionResponse_Lease) isSessionResponse_Message() {}
@@ -664,6 +708,10 @@ func (*SessionResponse_Drain) isSessionResponse_Message() {}
 func (*SessionResponse_HeartbeatAck) isSessionResponse_Message() {}
 
 func (*SessionResponse_Limits) isSessionResponse_Message() {}
+
+func (*SessionResponse_Task) isSessionResponse_Message() {}
+
+func (*SessionResponse_EndTask) isSessionResponse_Message() {}
 
 // LeaseRef names the lease of a chunk at one epoch. An older epoch changes no
 // lease.
@@ -2323,26 +2371,30 @@ var File_tfofleet_v1_probe_proto protoreflect.FileDescriptor
 
 const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\n" +
-	"\x17tfofleet/v1/probe.proto\x12\vtfofleet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctfofleet/v1/enrollment.proto\x1a\x1dtfofleet/v1/measurement.proto\" \n" +
+	"\x17tfofleet/v1/probe.proto\x12\vtfofleet.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctfofleet/v1/enrollment.proto\x1a\x1dtfofleet/v1/measurement.proto\x1a\x16tfofleet/v1/mesh.proto\" \n" +
 	"\fRenewRequest\x12\x10\n" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\"G\n" +
 	"\rRenewResponse\x126\n" +
-	"\x06issued\x18\x01 \x01(\v2\x1e.tfofleet.v1.IssuedCertificateR\x06issued\"\xea\x02\n" +
+	"\x06issued\x18\x01 \x01(\v2\x1e.tfofleet.v1.IssuedCertificateR\x06issued\"\xa3\x03\n" +
 	"\x0eSessionRequest\x12*\n" +
 	"\x05hello\x18\x01 \x01(\v2\x12.tfofleet.v1.HelloH\x00R\x05hello\x12-\n" +
 	"\x06credit\x18\x02 \x01(\v2\x13.tfofleet.v1.CreditH\x00R\x06credit\x12C\n" +
 	"\x0elease_accepted\x18\x03 \x01(\v2\x1a.tfofleet.v1.LeaseAcceptedH\x00R\rleaseAccepted\x12@\n" +
 	"\rlease_refused\x18\x04 \x01(\v2\x19.tfofleet.v1.LeaseRefusedH\x00R\fleaseRefused\x126\n" +
 	"\theartbeat\x18\x05 \x01(\v2\x16.tfofleet.v1.HeartbeatH\x00R\theartbeat\x123\n" +
-	"\bdraining\x18\x06 \x01(\v2\x15.tfofleet.v1.DrainingH\x00R\bdrainingB\t\n" +
-	"\amessage\"\xc6\x02\n" +
+	"\bdraining\x18\x06 \x01(\v2\x15.tfofleet.v1.DrainingH\x00R\bdraining\x127\n" +
+	"\n" +
+	"task_state\x18\a \x01(\v2\x16.tfofleet.v1.TaskStateH\x00R\ttaskStateB\t\n" +
+	"\amessage\"\xa2\x03\n" +
 	"\x0fSessionResponse\x120\n" +
 	"\awelcome\x18\x01 \x01(\v2\x14.tfofleet.v1.WelcomeH\x00R\awelcome\x12*\n" +
 	"\x05lease\x18\x02 \x01(\v2\x12.tfofleet.v1.LeaseH\x00R\x05lease\x12-\n" +
 	"\x06cancel\x18\x03 \x01(\v2\x13.tfofleet.v1.CancelH\x00R\x06cancel\x12*\n" +
 	"\x05drain\x18\x04 \x01(\v2\x12.tfofleet.v1.DrainH\x00R\x05drain\x12@\n" +
 	"\rheartbeat_ack\x18\x05 \x01(\v2\x19.tfofleet.v1.HeartbeatAckH\x00R\fheartbeatAck\x12-\n" +
-	"\x06limits\x18\x06 \x01(\v2\x13.tfofleet.v1.LimitsH\x00R\x06limitsB\t\n" +
+	"\x06limits\x18\x06 \x01(\v2\x13.tfofleet.v1.LimitsH\x00R\x06limits\x12'\n" +
+	"\x04task\x18\a \x01(\v2\x11.tfofleet.v1.TaskH\x00R\x04task\x121\n" +
+	"\bend_task\x18\b \x01(\v2\x14.tfofleet.v1.EndTaskH\x00R\aendTaskB\t\n" +
 	"\amessage\"N\n" +
 	"\bLeaseRef\x12\x16\n" +
 	"\x06survey\x18\x01 \x01(\tR\x06survey\x12\x14\n" +
@@ -2518,11 +2570,14 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\x13REFUSAL_REASON_BUSY\x10\x03\x12\x1b\n" +
 	"\x17REFUSAL_REASON_DRAINING\x10\x04\x12\x1e\n" +
 	"\x1aREFUSAL_REASON_UNSUPPORTED\x10\x05\x12\x1a\n" +
-	"\x16REFUSAL_REASON_EXPIRED\x10\x062\xf4\x01\n" +
+	"\x16REFUSAL_REASON_EXPIRED\x10\x062\x89\x03\n" +
 	"\fProbeService\x12H\n" +
 	"\aSession\x12\x1b.tfofleet.v1.SessionRequest\x1a\x1c.tfofleet.v1.SessionResponse(\x010\x01\x12Z\n" +
 	"\rReportResults\x12!.tfofleet.v1.ReportResultsRequest\x1a\".tfofleet.v1.ReportResultsResponse(\x010\x01\x12>\n" +
-	"\x05Renew\x12\x19.tfofleet.v1.RenewRequest\x1a\x1a.tfofleet.v1.RenewResponseB,Z%tfofleet/proto/tfofleet/v1;tfofleetv1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
+	"\x05Renew\x12\x19.tfofleet.v1.RenewRequest\x1a\x1a.tfofleet.v1.RenewResponse\x12M\n" +
+	"\n" +
+	"ReportTask\x12\x1e.tfofleet.v1.ReportTaskRequest\x1a\x1f.tfofleet.v1.ReportTaskResponse\x12D\n" +
+	"\aReflect\x12\x1b.tfofleet.v1.ReflectRequest\x1a\x1c.tfofleet.v1.ReflectResponseB,Z%tfofleet/proto/tfofleet/v1;tfofleetv1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
 
 var (
 	file_tfofleet_v1_probe_proto_rawDescOnce sync.Once
@@ -2570,15 +2625,22 @@ var file_tfofleet_v1_probe_proto_goTypes = []any{
 	(*VerdictCount)(nil),          // 28: tfofleet.v1.VerdictCount
 	(*SurveySpec)(nil),            // 29: tfofleet.v1.SurveySpec
 	(*IssuedCertificate)(nil),     // 30: tfofleet.v1.IssuedCertificate
-	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(Tri)(0),                      // 33: tfofleet.v1.Tri
-	(*Target)(nil),                // 34: tfofleet.v1.Target
-	(Outcome)(0),                  // 35: tfofleet.v1.Outcome
-	(Verdict)(0),                  // 36: tfofleet.v1.Verdict
-	(Plan)(0),                     // 37: tfofleet.v1.Plan
-	(Family)(0),                   // 38: tfofleet.v1.Family
-	(Payload)(0),                  // 39: tfofleet.v1.Payload
+	(*TaskState)(nil),             // 31: tfofleet.v1.TaskState
+	(*Task)(nil),                  // 32: tfofleet.v1.Task
+	(*EndTask)(nil),               // 33: tfofleet.v1.EndTask
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(Tri)(0),                      // 36: tfofleet.v1.Tri
+	(*Target)(nil),                // 37: tfofleet.v1.Target
+	(Outcome)(0),                  // 38: tfofleet.v1.Outcome
+	(Verdict)(0),                  // 39: tfofleet.v1.Verdict
+	(Plan)(0),                     // 40: tfofleet.v1.Plan
+	(Family)(0),                   // 41: tfofleet.v1.Family
+	(Payload)(0),                  // 42: tfofleet.v1.Payload
+	(*ReportTaskRequest)(nil),     // 43: tfofleet.v1.ReportTaskRequest
+	(*ReflectRequest)(nil),        // 44: tfofleet.v1.ReflectRequest
+	(*ReportTaskResponse)(nil),    // 45: tfofleet.v1.ReportTaskResponse
+	(*ReflectResponse)(nil),       // 46: tfofleet.v1.ReflectResponse
 }
 var file_tfofleet_v1_probe_proto_depIdxs = []int32{
 	30, // 0: tfofleet.v1.RenewResponse.issued:type_name -> tfofleet.v1.IssuedCertificate
@@ -2588,65 +2650,72 @@ var file_tfofleet_v1_probe_proto_depIdxs = []int32{
 	23, // 4: tfofleet.v1.SessionRequest.lease_refused:type_name -> tfofleet.v1.LeaseRefused
 	24, // 5: tfofleet.v1.SessionRequest.heartbeat:type_name -> tfofleet.v1.Heartbeat
 	18, // 6: tfofleet.v1.SessionRequest.draining:type_name -> tfofleet.v1.Draining
-	15, // 7: tfofleet.v1.SessionResponse.welcome:type_name -> tfofleet.v1.Welcome
-	21, // 8: tfofleet.v1.SessionResponse.lease:type_name -> tfofleet.v1.Lease
-	25, // 9: tfofleet.v1.SessionResponse.cancel:type_name -> tfofleet.v1.Cancel
-	17, // 10: tfofleet.v1.SessionResponse.drain:type_name -> tfofleet.v1.Drain
-	19, // 11: tfofleet.v1.SessionResponse.heartbeat_ack:type_name -> tfofleet.v1.HeartbeatAck
-	16, // 12: tfofleet.v1.SessionResponse.limits:type_name -> tfofleet.v1.Limits
-	8,  // 13: tfofleet.v1.HeldLease.ref:type_name -> tfofleet.v1.LeaseRef
-	14, // 14: tfofleet.v1.Hello.host:type_name -> tfofleet.v1.Host
-	9,  // 15: tfofleet.v1.Hello.held:type_name -> tfofleet.v1.HeldLease
-	11, // 16: tfofleet.v1.Hello.status:type_name -> tfofleet.v1.ProbeStatus
-	0,  // 17: tfofleet.v1.ProbeStatus.readiness:type_name -> tfofleet.v1.Readiness
-	1,  // 18: tfofleet.v1.ProbeStatus.near_path:type_name -> tfofleet.v1.NearPath
-	31, // 19: tfofleet.v1.ProbeStatus.since_result:type_name -> google.protobuf.Duration
-	31, // 20: tfofleet.v1.ProbeStatus.clock_offset:type_name -> google.protobuf.Duration
-	12, // 21: tfofleet.v1.ProbeStatus.spool:type_name -> tfofleet.v1.SpoolStatus
-	31, // 22: tfofleet.v1.SpoolStatus.oldest:type_name -> google.protobuf.Duration
-	2,  // 23: tfofleet.v1.ProbeEvent.kind:type_name -> tfofleet.v1.ProbeEventKind
-	32, // 24: tfofleet.v1.ProbeEvent.at:type_name -> google.protobuf.Timestamp
-	33, // 25: tfofleet.v1.Host.can_clear_cookies:type_name -> tfofleet.v1.Tri
-	31, // 26: tfofleet.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
-	8,  // 27: tfofleet.v1.Welcome.drop:type_name -> tfofleet.v1.LeaseRef
-	31, // 28: tfofleet.v1.Welcome.ttl:type_name -> google.protobuf.Duration
-	31, // 29: tfofleet.v1.Welcome.max_age:type_name -> google.protobuf.Duration
-	32, // 30: tfofleet.v1.Welcome.server_time:type_name -> google.protobuf.Timestamp
-	16, // 31: tfofleet.v1.Welcome.limits:type_name -> tfofleet.v1.Limits
-	31, // 32: tfofleet.v1.Drain.reconnect_after:type_name -> google.protobuf.Duration
-	32, // 33: tfofleet.v1.HeartbeatAck.server_time:type_name -> google.protobuf.Timestamp
-	8,  // 34: tfofleet.v1.Lease.ref:type_name -> tfofleet.v1.LeaseRef
-	29, // 35: tfofleet.v1.Lease.spec:type_name -> tfofleet.v1.SurveySpec
-	34, // 36: tfofleet.v1.Lease.targets:type_name -> tfofleet.v1.Target
-	8,  // 37: tfofleet.v1.LeaseAccepted.ref:type_name -> tfofleet.v1.LeaseRef
-	8,  // 38: tfofleet.v1.LeaseRefused.ref:type_name -> tfofleet.v1.LeaseRef
-	3,  // 39: tfofleet.v1.LeaseRefused.reason:type_name -> tfofleet.v1.RefusalReason
-	9,  // 40: tfofleet.v1.Heartbeat.held:type_name -> tfofleet.v1.HeldLease
-	11, // 41: tfofleet.v1.Heartbeat.status:type_name -> tfofleet.v1.ProbeStatus
-	8,  // 42: tfofleet.v1.Cancel.ref:type_name -> tfofleet.v1.LeaseRef
-	8,  // 43: tfofleet.v1.ReportResultsRequest.lease:type_name -> tfofleet.v1.LeaseRef
-	35, // 44: tfofleet.v1.ReportResultsRequest.outcomes:type_name -> tfofleet.v1.Outcome
-	36, // 45: tfofleet.v1.ReportResultsRequest.verdicts:type_name -> tfofleet.v1.Verdict
-	13, // 46: tfofleet.v1.ReportResultsRequest.event:type_name -> tfofleet.v1.ProbeEvent
-	8,  // 47: tfofleet.v1.ReportResultsResponse.lease:type_name -> tfofleet.v1.LeaseRef
-	35, // 48: tfofleet.v1.VerdictCount.outcome:type_name -> tfofleet.v1.Outcome
-	36, // 49: tfofleet.v1.VerdictCount.verdict:type_name -> tfofleet.v1.Verdict
-	37, // 50: tfofleet.v1.SurveySpec.plan:type_name -> tfofleet.v1.Plan
-	38, // 51: tfofleet.v1.SurveySpec.family:type_name -> tfofleet.v1.Family
-	39, // 52: tfofleet.v1.SurveySpec.payload:type_name -> tfofleet.v1.Payload
-	31, // 53: tfofleet.v1.SurveySpec.timeout:type_name -> google.protobuf.Duration
-	31, // 54: tfofleet.v1.SurveySpec.hold:type_name -> google.protobuf.Duration
-	6,  // 55: tfofleet.v1.ProbeService.Session:input_type -> tfofleet.v1.SessionRequest
-	26, // 56: tfofleet.v1.ProbeService.ReportResults:input_type -> tfofleet.v1.ReportResultsRequest
-	4,  // 57: tfofleet.v1.ProbeService.Renew:input_type -> tfofleet.v1.RenewRequest
-	7,  // 58: tfofleet.v1.ProbeService.Session:output_type -> tfofleet.v1.SessionResponse
-	27, // 59: tfofleet.v1.ProbeService.ReportResults:output_type -> tfofleet.v1.ReportResultsResponse
-	5,  // 60: tfofleet.v1.ProbeService.Renew:output_type -> tfofleet.v1.RenewResponse
-	58, // [58:61] is the sub-list for method output_type
-	55, // [55:58] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	31, // 7: tfofleet.v1.SessionRequest.task_state:type_name -> tfofleet.v1.TaskState
+	15, // 8: tfofleet.v1.SessionResponse.welcome:type_name -> tfofleet.v1.Welcome
+	21, // 9: tfofleet.v1.SessionResponse.lease:type_name -> tfofleet.v1.Lease
+	25, // 10: tfofleet.v1.SessionResponse.cancel:type_name -> tfofleet.v1.Cancel
+	17, // 11: tfofleet.v1.SessionResponse.drain:type_name -> tfofleet.v1.Drain
+	19, // 12: tfofleet.v1.SessionResponse.heartbeat_ack:type_name -> tfofleet.v1.HeartbeatAck
+	16, // 13: tfofleet.v1.SessionResponse.limits:type_name -> tfofleet.v1.Limits
+	32, // 14: tfofleet.v1.SessionResponse.task:type_name -> tfofleet.v1.Task
+	33, // 15: tfofleet.v1.SessionResponse.end_task:type_name -> tfofleet.v1.EndTask
+	8,  // 16: tfofleet.v1.HeldLease.ref:type_name -> tfofleet.v1.LeaseRef
+	14, // 17: tfofleet.v1.Hello.host:type_name -> tfofleet.v1.Host
+	9,  // 18: tfofleet.v1.Hello.held:type_name -> tfofleet.v1.HeldLease
+	11, // 19: tfofleet.v1.Hello.status:type_name -> tfofleet.v1.ProbeStatus
+	0,  // 20: tfofleet.v1.ProbeStatus.readiness:type_name -> tfofleet.v1.Readiness
+	1,  // 21: tfofleet.v1.ProbeStatus.near_path:type_name -> tfofleet.v1.NearPath
+	34, // 22: tfofleet.v1.ProbeStatus.since_result:type_name -> google.protobuf.Duration
+	34, // 23: tfofleet.v1.ProbeStatus.clock_offset:type_name -> google.protobuf.Duration
+	12, // 24: tfofleet.v1.ProbeStatus.spool:type_name -> tfofleet.v1.SpoolStatus
+	34, // 25: tfofleet.v1.SpoolStatus.oldest:type_name -> google.protobuf.Duration
+	2,  // 26: tfofleet.v1.ProbeEvent.kind:type_name -> tfofleet.v1.ProbeEventKind
+	35, // 27: tfofleet.v1.ProbeEvent.at:type_name -> google.protobuf.Timestamp
+	36, // 28: tfofleet.v1.Host.can_clear_cookies:type_name -> tfofleet.v1.Tri
+	34, // 29: tfofleet.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
+	8,  // 30: tfofleet.v1.Welcome.drop:type_name -> tfofleet.v1.LeaseRef
+	34, // 31: tfofleet.v1.Welcome.ttl:type_name -> google.protobuf.Duration
+	34, // 32: tfofleet.v1.Welcome.max_age:type_name -> google.protobuf.Duration
+	35, // 33: tfofleet.v1.Welcome.server_time:type_name -> google.protobuf.Timestamp
+	16, // 34: tfofleet.v1.Welcome.limits:type_name -> tfofleet.v1.Limits
+	34, // 35: tfofleet.v1.Drain.reconnect_after:type_name -> google.protobuf.Duration
+	35, // 36: tfofleet.v1.HeartbeatAck.server_time:type_name -> google.protobuf.Timestamp
+	8,  // 37: tfofleet.v1.Lease.ref:type_name -> tfofleet.v1.LeaseRef
+	29, // 38: tfofleet.v1.Lease.spec:type_name -> tfofleet.v1.SurveySpec
+	37, // 39: tfofleet.v1.Lease.targets:type_name -> tfofleet.v1.Target
+	8,  // 40: tfofleet.v1.LeaseAccepted.ref:type_name -> tfofleet.v1.LeaseRef
+	8,  // 41: tfofleet.v1.LeaseRefused.ref:type_name -> tfofleet.v1.LeaseRef
+	3,  // 42: tfofleet.v1.LeaseRefused.reason:type_name -> tfofleet.v1.RefusalReason
+	9,  // 43: tfofleet.v1.Heartbeat.held:type_name -> tfofleet.v1.HeldLease
+	11, // 44: tfofleet.v1.Heartbeat.status:type_name -> tfofleet.v1.ProbeStatus
+	8,  // 45: tfofleet.v1.Cancel.ref:type_name -> tfofleet.v1.LeaseRef
+	8,  // 46: tfofleet.v1.ReportResultsRequest.lease:type_name -> tfofleet.v1.LeaseRef
+	38, // 47: tfofleet.v1.ReportResultsRequest.outcomes:type_name -> tfofleet.v1.Outcome
+	39, // 48: tfofleet.v1.ReportResultsRequest.verdicts:type_name -> tfofleet.v1.Verdict
+	13, // 49: tfofleet.v1.ReportResultsRequest.event:type_name -> tfofleet.v1.ProbeEvent
+	8,  // 50: tfofleet.v1.ReportResultsResponse.lease:type_name -> tfofleet.v1.LeaseRef
+	38, // 51: tfofleet.v1.VerdictCount.outcome:type_name -> tfofleet.v1.Outcome
+	39, // 52: tfofleet.v1.VerdictCount.verdict:type_name -> tfofleet.v1.Verdict
+	40, // 53: tfofleet.v1.SurveySpec.plan:type_name -> tfofleet.v1.Plan
+	41, // 54: tfofleet.v1.SurveySpec.family:type_name -> tfofleet.v1.Family
+	42, // 55: tfofleet.v1.SurveySpec.payload:type_name -> tfofleet.v1.Payload
+	34, // 56: tfofleet.v1.SurveySpec.timeout:type_name -> google.protobuf.Duration
+	34, // 57: tfofleet.v1.SurveySpec.hold:type_name -> google.protobuf.Duration
+	6,  // 58: tfofleet.v1.ProbeService.Session:input_type -> tfofleet.v1.SessionRequest
+	26, // 59: tfofleet.v1.ProbeService.ReportResults:input_type -> tfofleet.v1.ReportResultsRequest
+	4,  // 60: tfofleet.v1.ProbeService.Renew:input_type -> tfofleet.v1.RenewRequest
+	43, // 61: tfofleet.v1.ProbeService.ReportTask:input_type -> tfofleet.v1.ReportTaskRequest
+	44, // 62: tfofleet.v1.ProbeService.Reflect:input_type -> tfofleet.v1.ReflectRequest
+	7,  // 63: tfofleet.v1.ProbeService.Session:output_type -> tfofleet.v1.SessionResponse
+	27, // 64: tfofleet.v1.ProbeService.ReportResults:output_type -> tfofleet.v1.ReportResultsResponse
+	5,  // 65: tfofleet.v1.ProbeService.Renew:output_type -> tfofleet.v1.RenewResponse
+	45, // 66: tfofleet.v1.ProbeService.ReportTask:output_type -> tfofleet.v1.ReportTaskResponse
+	46, // 67: tfofleet.v1.ProbeService.Reflect:output_type -> tfofleet.v1.ReflectResponse
+	63, // [63:68] is the sub-list for method output_type
+	58, // [58:63] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_tfofleet_v1_probe_proto_init() }
@@ -2656,6 +2725,7 @@ func file_tfofleet_v1_probe_proto_init() {
 	}
 	file_tfofleet_v1_enrollment_proto_init()
 	file_tfofleet_v1_measurement_proto_init()
+	file_tfofleet_v1_mesh_proto_init()
 	file_tfofleet_v1_probe_proto_msgTypes[2].OneofWrappers = []any{
 		(*SessionRequest_Hello)(nil),
 		(*SessionRequest_Credit)(nil),
@@ -2663,6 +2733,7 @@ func file_tfofleet_v1_probe_proto_init() {
 		(*SessionRequest_LeaseRefused)(nil),
 		(*SessionRequest_Heartbeat)(nil),
 		(*SessionRequest_Draining)(nil),
+		(*SessionRequest_TaskState)(nil),
 	}
 	file_tfofleet_v1_probe_proto_msgTypes[3].OneofWrappers = []any{
 		(*SessionResponse_Welcome)(nil),
@@ -2671,6 +2742,8 @@ func file_tfofleet_v1_probe_proto_init() {
 		(*SessionResponse_Drain)(nil),
 		(*SessionResponse_HeartbeatAck)(nil),
 		(*SessionResponse_Limits)(nil),
+		(*SessionResponse_Task)(nil),
+		(*SessionResponse_EndTask)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

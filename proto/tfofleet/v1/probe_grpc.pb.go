@@ -22,6 +22,8 @@ const (
 	ProbeService_Session_FullMethodName       = "/tfofleet.v1.ProbeService/Session"
 	ProbeService_ReportResults_FullMethodName = "/tfofleet.v1.ProbeService/ReportResults"
 	ProbeService_Renew_FullMethodName         = "/tfofleet.v1.ProbeService/Renew"
+	ProbeService_ReportTask_FullMethodName    = "/tfofleet.v1.ProbeService/ReportTask"
+	ProbeService_Reflect_FullMethodName       = "/tfofleet.v1.ProbeService/Reflect"
 )
 
 // ProbeServiceClient is the client API for ProbeService service.
@@ -40,6 +42,11 @@ type ProbeServiceClient interface {
 	// Renew gives the calling probe a certificate for a new key. The old one is
 	// good until the new one is used.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
+	// ReportTask brings what came of a task, part by part.
+	ReportTask(ctx context.Context, in *ReportTaskRequest, opts ...grpc.CallOption) (*ReportTaskResponse, error)
+	// Reflect tells what the controller's own TFO listener saw of the calling
+	// probe's measurement of it.
+	Reflect(ctx context.Context, in *ReflectRequest, opts ...grpc.CallOption) (*ReflectResponse, error)
 }
 
 type probeServiceClient struct {
@@ -86,6 +93,26 @@ func (c *probeServiceClient) Renew(ctx context.Context, in *RenewRequest, opts .
 	return out, nil
 }
 
+func (c *probeServiceClient) ReportTask(ctx context.Context, in *ReportTaskRequest, opts ...grpc.CallOption) (*ReportTaskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReportTaskResponse)
+	err := c.cc.Invoke(ctx, ProbeService_ReportTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *probeServiceClient) Reflect(ctx context.Context, in *ReflectRequest, opts ...grpc.CallOption) (*ReflectResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReflectResponse)
+	err := c.cc.Invoke(ctx, ProbeService_Reflect_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ProbeServiceServer is the server API for ProbeService service.
 // All implementations must embed UnimplementedProbeServiceServer
 // for forward compatibility.
@@ -102,6 +129,11 @@ type ProbeServiceServer interface {
 	// Renew gives the calling probe a certificate for a new key. The old one is
 	// good until the new one is used.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	// ReportTask brings what came of a task, part by part.
+	ReportTask(context.Context, *ReportTaskRequest) (*ReportTaskResponse, error)
+	// Reflect tells what the controller's own TFO listener saw of the calling
+	// probe's measurement of it.
+	Reflect(context.Context, *ReflectRequest) (*ReflectResponse, error)
 	mustEmbedUnimplementedProbeServiceServer()
 }
 
@@ -120,6 +152,12 @@ func (UnimplementedProbeServiceServer) ReportResults(grpc.BidiStreamingServer[Re
 }
 func (UnimplementedProbeServiceServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedProbeServiceServer) ReportTask(context.Context, *ReportTaskRequest) (*ReportTaskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReportTask not implemented")
+}
+func (UnimplementedProbeServiceServer) Reflect(context.Context, *ReflectRequest) (*ReflectResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Reflect not implemented")
 }
 func (UnimplementedProbeServiceServer) mustEmbedUnimplementedProbeServiceServer() {}
 func (UnimplementedProbeServiceServer) testEmbeddedByValue()                      {}
@@ -174,6 +212,42 @@ func _ProbeService_Renew_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ProbeService_ReportTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReportTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProbeServiceServer).ReportTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ProbeService_ReportTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProbeServiceServer).ReportTask(ctx, req.(*ReportTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ProbeService_Reflect_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReflectRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProbeServiceServer).Reflect(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ProbeService_Reflect_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProbeServiceServer).Reflect(ctx, req.(*ReflectRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ProbeService_ServiceDesc is the grpc.ServiceDesc for ProbeService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -184,6 +258,14 @@ var ProbeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Renew",
 			Handler:    _ProbeService_Renew_Handler,
+		},
+		{
+			MethodName: "ReportTask",
+			Handler:    _ProbeService_ReportTask_Handler,
+		},
+		{
+			MethodName: "Reflect",
+			Handler:    _ProbeService_Reflect_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

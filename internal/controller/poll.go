@@ -1,0 +1,147 @@
+package controller
+
+import (
+	"time"
+
+	"tfofleet/internal/lease"
+	"tfofleet/internal/store"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// pollEvery is how soon a controller sees what another one did, and what it
+// missed itself.
+const pollEvery = time.Second
+
+// poll looks at the store, which may have other news than this controller's own:
+// a survey that another one started, paused or ended, a chunk that one gave back
+// and nobody asked for.
+func (s *Server) poll() {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.ctx.Done():
+			return
+		}
+		s.trouble.failed(writeLeases, s.look())
+	}
+}
+
+func (s *Server) look() error {
+	running, err := s.cfg.Store.Surveys(s.ctx)
+	if err != nil {
+		return err
+	}
+	known := make(map[string]bool)
+	for _, rec := range running {
+		known[rec.ID] = true
+		if err := s.adopt(rec); err != nil {
+			s.log.Error("a survey cannot be taken up", "survey", rec.ID, "reason", err)
+		}
+	}
+	for _, v := range s.all() {
+		if !known[v.rec.ID] {
+			s.forget(v) // another controller ended it
+		}
+	}
+	if work, err := s.cfg.Store.HasWork(s.ctx); err != nil {
+		return err
+	} else if work {
+		s.work.notify()
+	}
+	s.over.notify()
+	if s.cfg.Shared {
+		s.notifyAll()
+	}
+	return s.count()
+}
+
+// adopt takes up a survey that another controller started, and its pauses.
+func (s *Server) adopt(rec store.Survey) error {
+	v, ok := s.running(rec.ID)
+	if !ok {
+		// Whoever creates one takes a moment; not for ever, it may have died.
+		if s.cfg.Shared && rec.Phase == store.Creating && s.cfg.Now().Sub(rec.Created) < time.Minute {
+			return nil
+		}
+		var err error
+		if v, err = s.start(s.ctx, rec); err != nil {
+			return err
+		}
+		if rec.Cancel {
+			if err := s.cancelChunks(s.ctx, rec.ID); err != nil {
+				return err
+			}
+		}
+	}
+	if was := v.paused.Swap(rec.Paused); rec.Paused && !was {
+		s.recall(rec.ID)
+	}
+	return nil
+}
+
+// recall asks the probes that are connected here for what they hold of a survey
+// and have not started.
+func (s *Server) recall(survey string) {
+	s.mu.Lock()
+	sessions := make([]*session, 0, len(s.sessions))
+	for _, p := range s.sessions {
+		sessions = append(sessions, p)
+	}
+	s.mu.Unlock()
+	for _, p := range sessions {
+		chunks, err := s.cfg.Store.HeldBy(s.ctx, p.probe)
+		s.trouble.failed(writeLeases, err)
+		for _, c := range chunks {
+			if c.Survey == survey && (c.Phase == lease.Held || c.Phase == lease.Suspect) {
+				s.tell(p.probe, &pb.Cancel{Ref: ref(c)})
+			}
+		}
+	}
+}
+
+// count learns how large the fleet is, by which heartbeats are spread.
+func (s *Server) count() error {
+	if !s.cfg.Shared {
+		return nil
+	}
+	sessions, err := s.cfg.Store.Sessions(s.ctx, s.stale())
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.elsewhere = 0
+	for _, session := range sessions {
+		if _, here := s.sessions[session.Probe]; !here {
+			s.elsewhere++
+		}
+	}
+	return nil
+}
+
+// beatsPerSecond is how many heartbeats the controllers take at a time: with
+// more probes each of them is heard of less often.
+const beatsPerSecond = 50
+
+// interval is the heartbeat that probes are asked to keep.
+func (s *Server) interval() time.Duration {
+	s.mu.Lock()
+	n := len(s.sessions) + s.elsewhere
+	s.mu.Unlock()
+	return max(s.cfg.Heartbeat, time.Duration(n)*time.Second/beatsPerSecond)
+}
+
+// ttl is how long a lease holds that is not renewed: some heartbeats may be
+// lost.
+func (s *Server) ttl() time.Duration {
+	if i := s.interval(); i > s.cfg.Heartbeat {
+		return max(s.cfg.TTL, lease.DefaultRules(i).TTL)
+	}
+	return s.cfg.TTL
+}
+
+// stale is the age of the last heartbeat at which a session is over, although
+// nobody has seen its end: its controller died.
+func (s *Server) stale() time.Duration { return 2*s.interval() + 5*time.Second }
