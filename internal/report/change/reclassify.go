@@ -3,7 +3,9 @@ package change
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"slices"
 	"strings"
@@ -72,7 +74,7 @@ func Reclassify(ctx context.Context, dir, out string, moved func(*Moved) error) 
 	var copyTo *dataset.Writer
 	if out != "" {
 		if copyTo, err = dataset.Create(out, survey); err != nil {
-			return nil, err
+			return nil, &WriteError{err}
 		}
 		if err := copyTargets(dir, out); err != nil {
 			return nil, err
@@ -90,14 +92,14 @@ func Reclassify(ctx context.Context, dir, out string, moved func(*Moved) error) 
 			continue
 		}
 		if err := copyTo.WriteChunk(k, ms); err != nil {
-			return nil, err
+			return nil, &WriteError{err}
 		}
 	}
 	if copyTo != nil {
 		s := *survey
 		s.Counts.Verdicts = r.now
 		if err := copyTo.PutSurvey(&s); err != nil {
-			return nil, err
+			return nil, &WriteError{err}
 		}
 	}
 	return r.result(survey), nil
@@ -105,13 +107,25 @@ func Reclassify(ctx context.Context, dir, out string, moved func(*Moved) error) 
 
 func copyTargets(from, to string) error {
 	list, err := dataset.OpenTargets(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	defer list.Close()
-	_, err = dataset.WriteTargets(to, list.ChunkSize(), targetsOf(list))
-	return err
+	if _, err := dataset.WriteTargets(to, list.ChunkSize(), targetsOf(list)); err != nil {
+		return &WriteError{err}
+	}
+	return nil
 }
+
+// WriteError is of the copy that [Reclassify] makes, not of the dataset it
+// reads.
+type WriteError struct{ Err error }
+
+func (e *WriteError) Error() string { return "write the copy: " + e.Err.Error() }
+func (e *WriteError) Unwrap() error { return e.Err }
 
 func targetsOf(list *dataset.Targets) iter.Seq2[measure.Target, error] {
 	return func(yield func(measure.Target, error) bool) {

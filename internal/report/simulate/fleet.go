@@ -92,7 +92,7 @@ func (f *Fleet) Target(item int) measure.Target {
 	h := f.hash("address", n)
 	t := measure.Target{Item: n, Port: ports[f.hash("port", n)%uint64(len(ports))]}
 	if h%5 == 0 {
-		a := [16]byte{0x2a, 0x00, byte(h >> 8 & 15), byte(h >> 16)}
+		a := [16]byte{0x2a, 0x00, byte(0x10 | h>>8&15), byte(h >> 16)}
 		binary.BigEndian.PutUint64(a[8:], n+1)
 		t.Addr = netip.AddrFrom16(a)
 	} else {
@@ -133,7 +133,7 @@ func WriteASNs(w io.Writer) error {
 		}
 	}
 	for i := range 16 * 256 {
-		p := netip.PrefixFrom(netip.AddrFrom16([16]byte{0x2a, 0, byte(i >> 8), byte(i)}), 32)
+		p := netip.PrefixFrom(netip.AddrFrom16([16]byte{0x2a, 0, byte(0x10 | i>>8), byte(i)}), 32)
 		if _, err := fmt.Fprintf(w, "%v,%d\n", p, AS(p)); err != nil {
 			return err
 		}
