@@ -20,25 +20,28 @@ const meshPort = 8080
 // probeAt is what a probe is on a host of a mesh: a listener, and an engine
 // that measures those of others.
 type probeAt struct {
-	host   lab.Host
-	listen *tfo.Listener
+	host    lab.Host
+	listens []*tfo.Listener
 
 	mu       sync.Mutex
 	arrivals []*tfo.Arrival
 	alarms   []tfo.Alarm
 }
 
-func startProbe(t *testing.T, h lab.Host, key byte) *probeAt {
+func startProbe(t *testing.T, h lab.Host, key byte, ports []uint16) *probeAt {
 	t.Helper()
 	p := &probeAt{host: h}
-	var err error
-	p.listen, err = tfo.Listen(tfo.ListenConfig{
-		Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), meshPort), NetNS: tfo.NetNS(h.NetNS), Keys: []tfo.Key{{key}}, Patience: 2 * time.Second,
-		Arrived: func(a *tfo.Arrival) { p.mu.Lock(); p.arrivals = append(p.arrivals, a); p.mu.Unlock() },
-		Alarm:   func(a tfo.Alarm) { p.mu.Lock(); p.alarms = append(p.alarms, a); p.mu.Unlock() },
-	})
-	if err != nil {
-		t.Fatal(err)
+	for _, port := range ports {
+		l, err := tfo.Listen(tfo.ListenConfig{
+			Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), port), NetNS: tfo.NetNS(h.NetNS), Keys: []tfo.Key{{key}}, Patience: 2 * time.Second,
+			Arrived: func(a *tfo.Arrival) { p.mu.Lock(); p.arrivals = append(p.arrivals, a); p.mu.Unlock() },
+			Alarm:   func(a tfo.Alarm) { p.mu.Lock(); p.alarms = append(p.alarms, a); p.mu.Unlock() },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		p.listens = append(p.listens, l)
 	}
 	return p
 }
@@ -47,14 +50,15 @@ func startProbe(t *testing.T, h lab.Host, key byte) *probeAt {
 type meeting struct {
 	lab.Way
 	v6    bool
+	port  uint16
 	nonce measure.Nonce
 	m     measure.Measurement
 }
 
 // measureAll lets the probe measure its meetings, all at once.
-func (p *probeAt) measureAll(t *testing.T, mesh *lab.Mesh, ms []*meeting, capture tfo.CaptureMode) {
+func (p *probeAt) measureAll(t *testing.T, mesh *lab.Mesh, ms []*meeting, plan measure.Plan, capture tfo.CaptureMode) {
 	r, err := measure.NewRunner(measure.Settings{
-		Plan: measure.Standard, Payload: measure.PayloadHTTP, Timeout: 2 * time.Second,
+		Plan: plan, Payload: measure.PayloadAuto, Timeout: 2 * time.Second,
 		Nonce: func(target measure.Target) measure.Nonce { return ms[target.Item].nonce },
 	}, tfo.Config{Concurrency: len(ms), NetNS: tfo.NetNS(p.host.NetNS), Shards: 1, Capture: capture})
 	if err != nil {
@@ -70,18 +74,18 @@ func (p *probeAt) measureAll(t *testing.T, mesh *lab.Mesh, ms []*meeting, captur
 			addr = to.V6
 		}
 		wg.Add(1)
-		r.Submit(measure.Target{Item: uint64(i), Addr: addr, Port: meshPort}, func(got measure.Measurement) { m.m = got; wg.Done() })
+		r.Submit(measure.Target{Item: uint64(i), Addr: addr, Port: m.port}, func(got measure.Measurement) { m.m = got; wg.Done() })
 	}
 	wg.Wait()
 }
 
-// meet lets every host of a mesh measure every other, in both families, and
-// judges each meeting by what both ends recorded.
-func meet(t *testing.T, mesh *lab.Mesh, capture tfo.CaptureMode) ([]*meeting, []measure.Judgement) {
+// meet lets every host of a mesh measure every other, in both families and on
+// all ports, and judges each meeting by what both ends recorded.
+func meet(t *testing.T, mesh *lab.Mesh, plan measure.Plan, capture tfo.CaptureMode, ports ...uint16) ([]*meeting, []measure.Judgement) {
 	t.Helper()
 	var probes []*probeAt
 	for k := range mesh.Hosts() {
-		probes = append(probes, startProbe(t, mesh.Host(k), byte(k+1)))
+		probes = append(probes, startProbe(t, mesh.Host(k), byte(k+1), ports))
 	}
 	var all []*meeting
 	var work sync.WaitGroup
@@ -89,28 +93,38 @@ func meet(t *testing.T, mesh *lab.Mesh, capture tfo.CaptureMode) ([]*meeting, []
 		var ms []*meeting
 		for to := range probes {
 			if to != k {
-				for _, v6 := range []bool{false, true} {
-					ms = append(ms, &meeting{Way: lab.Way{From: k, To: to}, v6: v6, nonce: measure.NewNonce()})
+				for _, port := range ports {
+					for _, v6 := range []bool{false, true} {
+						ms = append(ms, &meeting{Way: lab.Way{From: k, To: to}, v6: v6, port: port, nonce: measure.NewNonce()})
+					}
 				}
 			}
 		}
 		all = append(all, ms...)
-		work.Go(func() { p.measureAll(t, mesh, ms, capture) })
+		work.Go(func() { p.measureAll(t, mesh, ms, plan, capture) })
 	}
 	work.Wait()
 	for _, p := range probes {
-		work.Go(func() { p.listen.Close() })
+		for _, l := range p.listens {
+			work.Go(func() { l.Close() })
+		}
 	}
 	work.Wait()
+	tagged, rest := make([]map[measure.Nonce][]*tfo.Arrival, len(probes)), make([][]*tfo.Arrival, len(probes))
+	for k, p := range probes {
+		for _, a := range p.alarms {
+			t.Errorf("host %d: alarm %+v", k, a)
+		}
+		tagged[k], rest[k] = measure.SortArrivals(p.arrivals)
+	}
 	js := make([]measure.Judgement, len(all))
 	for i, m := range all {
-		far := probes[m.To]
-		for _, a := range far.alarms {
-			t.Errorf("host %d: alarm %+v", m.To, a)
-		}
 		js[i] = measure.Joint(measure.Sides{
-			Plan: measure.Standard, Nonce: m.nonce, Attempts: m.m.Attempts, Arrivals: far.arrivals, Alarms: far.alarms,
-			Payload: func(attempt int) []byte {
+			Plan: plan, Nonce: m.nonce, Attempts: m.m.Attempts, Arrivals: slices.Concat(tagged[m.To][m.nonce], rest[m.To]), Alarms: probes[m.To].alarms,
+			Payload: func(attempt int) []byte { // as long as it is not random
+				if m.port != meshPort {
+					return nil
+				}
 				return measure.TaggedPayload(measure.PayloadHTTP, nil, m.m.Target, measure.Tag{Nonce: m.nonce, Attempt: attempt}).Bytes
 			},
 		})
@@ -139,7 +153,7 @@ func TestEveryMeshPath(t *testing.T) {
 	paths := lab.MeshCatalogue()
 	hosts, ways := lab.SpreadOver(paths)
 	mesh := labtest.NewMesh(t, lab.MeshConfig{Seed: 1, Hosts: hosts, Paths: ways, Ports: []uint16{meshPort}})
-	ms, js := meet(t, mesh, tfo.CaptureAuto)
+	ms, js := meet(t, mesh, measure.Standard, tfo.CaptureAuto, meshPort)
 	covered := map[measure.JointVerdict]bool{}
 	for i, m := range ms {
 		p, j := mesh.Path(m.Way), js[i]
@@ -194,4 +208,92 @@ func TestEveryMeshPath(t *testing.T) {
 			t.Errorf("%v was never found", p.Truth)
 		}
 	}
+}
+
+// TestMeshWithoutWire: a client that may not look at its wire gets the same
+// names, but for a proxy without Fast Open.
+func TestMeshWithoutWire(t *testing.T) {
+	t.Parallel()
+	hosts, ways := lab.SpreadOver(lab.MeshCatalogue())
+	mesh := labtest.NewMesh(t, lab.MeshConfig{Seed: 2, Hosts: hosts, Paths: ways, Ports: []uint16{meshPort}})
+	ms, js := meet(t, mesh, measure.Standard, tfo.CaptureOff, meshPort)
+	for i, m := range ms {
+		p, j := mesh.Path(m.Way), js[i]
+		want, way := p.Truth, p.Direction
+		if p.Name == "proxy-no-tfo" {
+			want, way = measure.JointOptionStripped, measure.Forward
+		}
+		if (j.Verdict != want || j.Direction != way) && !(p.Name == "loss" && j.Verdict == measure.JointInconclusive) {
+			t.Errorf("%s: want %v %v, got %s", p.Name, want, way, tell(m, j))
+		}
+		if p.Truth != measure.JointProxied && j.Unmatched > 0 {
+			t.Errorf("%s, unmatched: %s", p.Name, tell(m, j))
+		}
+	}
+}
+
+// TestMeshThorough: the further questions of the thorough plan, some of them from
+// raw sockets, leave no side unmatched and change no name.
+func TestMeshThorough(t *testing.T) {
+	t.Parallel()
+	mesh := labtest.NewMesh(t, lab.MeshConfig{Hosts: 3})
+	ms, js := meet(t, mesh, measure.Thorough, tfo.CaptureAuto, meshPort)
+	for i, m := range ms {
+		if j := js[i]; j.Verdict != measure.JointSupported || j.Unmatched > 0 || len(j.Differences) > 0 {
+			t.Errorf("%d to %d: %s", m.From, m.To, tell(m, j))
+		}
+	}
+}
+
+// TestMeshPorts: the payloads of other protocols carry the nonce as well.
+func TestMeshPorts(t *testing.T) {
+	t.Parallel()
+	mesh := labtest.NewMesh(t, lab.MeshConfig{Hosts: 3})
+	ms, js := meet(t, mesh, measure.Standard, tfo.CaptureAuto, 53, 80, 443)
+	for i, m := range ms {
+		j := js[i]
+		if j.Verdict != measure.JointSupported || j.Unmatched > 0 || len(j.Differences) > 0 {
+			t.Errorf("%d to %d, port %d: %s", m.From, m.To, m.port, tell(m, j))
+		}
+		for _, p := range j.Pairs {
+			if p.Bond != measure.BondNonce {
+				t.Errorf("%d to %d, port %d: joined by %v", m.From, m.To, m.port, p.Bond)
+			}
+		}
+	}
+}
+
+// TestMeshLossBlamesNobody: ten hosts that lose 2 % of all frames between each
+// two of them, each way. Every side is joined, and no fault is named.
+func TestMeshLossBlamesNobody(t *testing.T) {
+	t.Parallel()
+	loss := lab.MeshCatalogue()[0]
+	if loss.Name != "loss" {
+		t.Fatalf("the first path of the catalogue is %s", loss.Name)
+	}
+	cfg := lab.MeshConfig{Seed: uint64(time.Now().UnixNano()), Hosts: 10, Paths: map[lab.Way]lab.MeshPath{}}
+	for from := range cfg.Hosts {
+		for to := range cfg.Hosts {
+			if from != to {
+				cfg.Paths[lab.Way{From: from, To: to}] = loss
+			}
+		}
+	}
+	mesh := labtest.NewMesh(t, cfg)
+	ms, js := meet(t, mesh, measure.Standard, tfo.CaptureAuto, meshPort)
+	supported := 0
+	for i, m := range ms {
+		switch j := js[i]; {
+		case j.Unmatched > 0:
+			t.Errorf("seed %d, unmatched: %s", cfg.Seed, tell(m, j))
+		case j.Verdict == measure.JointSupported:
+			supported++
+		case j.Verdict != measure.JointInconclusive:
+			t.Errorf("seed %d: %s", cfg.Seed, tell(m, j))
+		}
+	}
+	if supported*100 < 95*len(ms) {
+		t.Errorf("seed %d: only %d of %d are supported", cfg.Seed, supported, len(ms))
+	}
+	t.Logf("%d of %d supported", supported, len(ms))
 }

@@ -77,6 +77,21 @@ func Match(s *Sides) (pairs []Pair, stray int) {
 	return m.pairs, stray
 }
 
+// SortArrivals sorts what reached a listener by the measurement whose nonce it
+// carries. The rest carries none, and may belong to any measurement that was
+// under way when it was accepted: each of these takes it among its Arrivals.
+func SortArrivals(arrivals []*tfo.Arrival) (of map[Nonce][]*tfo.Arrival, rest []*tfo.Arrival) {
+	of = map[Nonce][]*tfo.Arrival{}
+	for _, a := range arrivals {
+		if tag, ok := TagOf(a.Request); ok {
+			of[tag.Nonce] = append(of[tag.Nonce], a)
+		} else {
+			rest = append(rest, a)
+		}
+	}
+	return of, rest
+}
+
 // matcher holds the arrivals that are nobody's yet, in the order they came.
 type matcher struct {
 	pairs    []Pair

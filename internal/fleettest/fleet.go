@@ -1,0 +1,313 @@
+package fleettest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"tfofleet/internal/lab"
+	"tfofleet/internal/lab/labtest"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// Heartbeat is the interval of the controllers' probes.
+const Heartbeat = 500 * time.Millisecond
+
+// Fleet is controllers and probes as processes, each on a host of its own, and
+// targets that only the probes' engines reach: the clean path of a lab.
+type Fleet struct {
+	t           testing.TB
+	Dir         string // of everything
+	Net         *Network
+	Controllers []*Controller
+	Probes      []*Probe
+
+	lab    *lab.Lab
+	target lab.Placed
+	used   int // targets of surveys so far
+	hosts  int
+}
+
+// New makes a fleet that lives as long as the test, with as many targets, and
+// nobody in it yet.
+func New(t testing.TB, targets int) *Fleet {
+	t.Helper()
+	labtest.Need(t)
+	path := lab.Catalogue()[0]
+	path.Hosts = targets
+	f := &Fleet{t: t, Dir: t.TempDir(), hosts: targets}
+	f.lab = labtest.New(t, lab.Config{Paths: []lab.Path{path}})
+	f.target, _ = f.lab.Target(path.Name)
+	f.Net = NewNetwork(t)
+	t.Cleanup(func() {
+		if t.Failed() {
+			f.tell()
+		}
+	})
+	return f
+}
+
+// tell says what the processes said last.
+func (f *Fleet) tell() {
+	for _, c := range f.Controllers {
+		f.t.Logf("%s said:\n%s", c.Name, tail(c.out.all()))
+	}
+	for _, p := range f.Probes {
+		f.t.Logf("%s said:\n%s", p.Name, tail(p.out.all()))
+	}
+}
+
+func tail(s string) string {
+	const most = 4000
+	if len(s) <= most {
+		return s
+	}
+	s = s[len(s)-most:]
+	return s[strings.IndexByte(s, '\n')+1:]
+}
+
+// Await waits for what must come true, and fails the test when it does not.
+func (f *Fleet) Await(what string, within time.Duration, cond func() bool) {
+	f.t.Helper()
+	for deadline := time.Now().Add(within); !cond(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			f.t.Fatal("never came: " + what)
+		}
+	}
+}
+
+// Patience is how long a test waits for what takes no time on a machine that
+// has nothing else to do.
+const Patience = time.Minute
+
+// Controller is a controller of the fleet.
+type Controller struct {
+	*Host
+	*Process // the last one
+	Name     string
+	Control  pb.ControlServiceClient
+
+	f    *Fleet
+	args []string
+	out  *output
+}
+
+// port is where all controllers listen, each at an address of its own.
+const port = "7443"
+
+// AddController starts another controller, with flags of its own.
+func (f *Fleet) AddController(args ...string) *Controller {
+	f.t.Helper()
+	c := &Controller{Host: f.Net.Add(), Name: fmt.Sprint("controller", len(f.Controllers)+1), f: f, out: &output{}}
+	c.args = append([]string{
+		"serve", "--data", c.Name, "--listen", c.Address(), "--advertise", c.Address(), "--heartbeat", Heartbeat.String(), "--log-level", "debug",
+	}, args...)
+	f.Controllers = append(f.Controllers, c)
+	conn, err := grpc.NewClient("unix:"+c.Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { conn.Close() })
+	c.Control = pb.NewControlServiceClient(conn)
+	c.Start()
+	return c
+}
+
+// Address is where probes reach it.
+func (c *Controller) Address() string { return net.JoinHostPort(c.Addr.String(), port) }
+
+// Socket is where operators reach it.
+func (c *Controller) Socket() string { return filepath.Join(c.f.Dir, c.Name, "run", "controller.sock") }
+
+// Start starts it, again, and waits until it is ready.
+func (c *Controller) Start() {
+	c.f.t.Helper()
+	c.Process = start(c.f.t, c.Host, c.Name, c.f.Dir, c.out, Program(c.f.t, "controller"), c.args...)
+	c.f.says(c.Process, "ready")
+}
+
+// CopyCA copies the CA for another controller, to a directory in that of the
+// fleet, as an operator would.
+func (c *Controller) CopyCA() (dir string) {
+	c.f.t.Helper()
+	if out, err := exec.Command("cp", "-rp", filepath.Join(c.f.Dir, c.Name, "ca"), filepath.Join(c.f.Dir, "ca")).CombinedOutput(); err != nil {
+		c.f.t.Fatalf("%v: %s", err, out)
+	}
+	return "ca"
+}
+
+// says waits for a word of a process that has just been started.
+func (f *Fleet) says(p *Process, word string) {
+	f.t.Helper()
+	f.Await(p.name+" says "+word, Patience, func() bool {
+		if over, err := p.Ended(); over {
+			f.t.Fatalf("%s ended: %v", p.name, err)
+		}
+		return strings.Contains(p.out.last(), word)
+	})
+}
+
+// Operate runs a command of the operator.
+func (c *Controller) Operate(args ...string) string {
+	c.f.t.Helper()
+	cmd := exec.Command(Program(c.f.t, "controller"), append(args, "--controller", c.Socket())...)
+	var errs bytes.Buffer
+	cmd.Dir, cmd.Stderr = c.f.Dir, &errs
+	out, err := cmd.Output()
+	if err != nil {
+		c.f.t.Fatalf("controller %s: %v\n%s", strings.Join(args, " "), err, &errs)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// Probe is a probe of the fleet.
+type Probe struct {
+	*Host
+	*Process // the last one
+	Name     string
+
+	f    *Fleet
+	args []string
+	out  *output
+}
+
+// AddProbe lets another probe in, that knows the controllers in their order, and
+// starts it with flags of its own. It measures so many targets per second.
+func (f *Fleet) AddProbe(rate int, controllers []*Controller, args ...string) *Probe {
+	f.t.Helper()
+	p := f.NewProbe(rate, args...)
+	token := []string{"token", "create", "--prefix", p.Name}
+	for _, c := range controllers {
+		token = append(token, "--address", c.Address())
+	}
+	p.args = append(p.args, "--join", controllers[0].Operate(token...))
+	p.Start()
+	return p
+}
+
+// NewProbe makes a probe that is no member yet, and does not run.
+func (f *Fleet) NewProbe(rate int, args ...string) *Probe {
+	f.t.Helper()
+	p := &Probe{Host: f.Net.Add(), Name: fmt.Sprintf("p%02d", len(f.Probes)+1), f: f, out: &output{}}
+	f.Write(p.Name+".yaml", fmt.Sprintf("rate: %d\nnets:\n  allow: [%s]\ncontact_log:\n  path: %s\n",
+		rate, netip.PrefixFrom(f.target.V4, 16).Masked(), p.contacts()))
+	p.args = append([]string{"run", "--data", p.Name, "--policy", p.Name + ".yaml", "--netns", f.lab.ClientNetNS(), "--log-level", "debug"}, args...)
+	f.Probes = append(f.Probes, p)
+	return p
+}
+
+func (p *Probe) contacts() string { return filepath.Join(p.f.Dir, p.Name+".contacts") }
+
+// Start starts it, again, and waits until it is connected.
+func (p *Probe) Start() {
+	p.f.t.Helper()
+	p.Launch()
+	p.f.says(p.Process, "connected")
+}
+
+// Launch starts it, again, and waits for nothing.
+func (p *Probe) Launch() {
+	p.f.t.Helper()
+	p.Process = start(p.f.t, p.Host, p.Name, p.f.Dir, p.out, Program(p.f.t, "probe"), p.args...)
+}
+
+// Info is what the controllers know of the probe.
+func (p *Probe) Info() *pb.ProbeInfo {
+	p.f.t.Helper()
+	for _, i := range p.f.members() {
+		if strings.HasPrefix(i.GetName(), p.Name+"-") {
+			return i
+		}
+	}
+	p.f.t.Fatalf("nobody knows %s", p.Name)
+	return nil
+}
+
+func (f *Fleet) members() (all []*pb.ProbeInfo) {
+	f.t.Helper()
+	f.ask("the probes", func(ctx context.Context, c pb.ControlServiceClient) error {
+		resp, err := c.ListProbes(ctx, &pb.ListProbesRequest{})
+		all = resp.GetProbes()
+		return err
+	})
+	return all
+}
+
+// ask asks the controllers until one answers.
+func (f *Fleet) ask(what string, call func(context.Context, pb.ControlServiceClient) error) {
+	f.t.Helper()
+	var last error
+	f.Await("an answer of a controller on "+what, Patience, func() bool {
+		for _, c := range f.Controllers {
+			if over, _ := c.Ended(); over {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			last = call(ctx, c.Control)
+			cancel()
+			if last == nil {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// Write writes a file of the fleet.
+func (f *Fleet) Write(name, text string) {
+	f.t.Helper()
+	if err := os.WriteFile(filepath.Join(f.Dir, name), []byte(text), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// Survey starts a survey of n targets that no survey had before.
+func (f *Fleet) Survey(c *Controller, n int, args ...string) *Survey {
+	f.t.Helper()
+	if f.used+n > f.hosts {
+		f.t.Fatalf("the fleet has %d targets, %d are used up", f.hosts, f.used)
+	}
+	var list strings.Builder
+	a := f.target.V4.As4()
+	first := int(a[2])<<8 + int(a[3]) + f.used
+	f.used += n
+	for i := range n {
+		a[2], a[3] = byte((first+i)>>8), byte(first+i)
+		fmt.Fprintln(&list, netip.AddrPortFrom(netip.AddrFrom4(a), f.target.Port))
+	}
+	name := fmt.Sprint("list", f.used)
+	f.Write(name, list.String())
+	args = append([]string{"survey", "--targets", name, "--detach", "--quiet", "--hold", "0s"}, args...)
+	return &Survey{f: f, ID: c.Operate(args...), targets: n}
+}
+
+// Connected waits until all probes have a session.
+func (f *Fleet) Connected() {
+	f.t.Helper()
+	f.Await("all probes connected", Patience, func() bool {
+		return !slices.ContainsFunc(f.members(), func(i *pb.ProbeInfo) bool { return i.GetConnectedSince() == nil })
+	})
+}
+
+// End ends all processes in good order.
+func (f *Fleet) End() {
+	f.t.Helper()
+	for _, p := range f.Probes {
+		p.End(f.t)
+	}
+	for _, c := range f.Controllers {
+		c.End(f.t)
+	}
+}

@@ -1,0 +1,128 @@
+package fleettest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// programs are the shipped programs, built once for all tests of a package.
+var programs = sync.OnceValues(func() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "tfofleet-test"); err != nil {
+		return "", err
+	}
+	built = dir
+	out, err := exec.Command("go", "build", "-o", dir+"/", "tfofleet/cmd/controller", "tfofleet/cmd/probe").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+var built string // the directory of programs, to be removed
+
+// Program is the path of a program, "controller" or "probe".
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, name)
+}
+
+// Process is a program that runs.
+type Process struct {
+	name string
+	cmd  *exec.Cmd
+	out  *output
+	over chan struct{} // closed when it has ended
+	err  error         // how; after over
+}
+
+// output is what a program said, over all of its runs.
+type output struct {
+	mu  sync.Mutex
+	b   bytes.Buffer
+	run int // where the last run begins
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) next() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.run = o.b.Len()
+}
+
+func (o *output) all() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func (o *output) last() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.b.Bytes()[o.run:])
+}
+
+// start starts a program on a host. It is killed with the test.
+func start(t testing.TB, on *Host, name, dir string, out *output, program string, args ...string) *Process {
+	t.Helper()
+	p := &Process{name: name, cmd: exec.Command(program, args...), out: out, over: make(chan struct{})}
+	out.next()
+	p.cmd.Dir, p.cmd.Stderr = dir, out
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := on.Do(p.cmd.Start); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.over)
+	}()
+	return p
+}
+
+// Kill is the loss of the process: it is told nothing.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.over
+}
+
+// End is SIGTERM, and the process has to end well.
+func (p *Process) End(t testing.TB) {
+	t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.over:
+	case <-time.After(time.Minute):
+		t.Fatalf("%s does not end; it said:\n%s", p.name, p.out.last())
+	}
+	if p.err != nil {
+		t.Errorf("%s after SIGTERM: %v; it said:\n%s", p.name, p.err, p.out.last())
+	}
+}
+
+// Ended reports whether the process has ended by itself, and how.
+func (p *Process) Ended() (bool, error) {
+	select {
+	case <-p.over:
+		return true, p.err
+	default:
+		return false, nil
+	}
+}
+
+// PID is the process's id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
