@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"time"
 
 	_ "github.com/duckdb/duckdb-go/v2"
 
@@ -18,7 +17,6 @@ import (
 
 // Questions. Ours are answered in one pass.
 const (
-	groupBys    = "group-bys"
 	wholeReport = "whole report, with blame"
 	fourQueries = "group-bys, four queries"
 	oneQuery    = "group-bys, grouping sets"
@@ -28,35 +26,27 @@ const (
 var properties = []string{"probe", "port", "family", "as"}
 
 func ours(ctx context.Context, set string) (*result, error) {
-	out := &result{map[string]float64{}, map[string]map[string]uint64{}}
-	// Each file is read once before, by nobody's clock: both sides find it in
-	// the page cache.
-	for _, q := range []struct {
-		name string
-		aggregate.Query
-	}{{groupBys, aggregate.Query{CountsOnly: true}}, {wholeReport, aggregate.Query{}}} {
-		began := time.Now()
-		table, err := origin.Open(filepath.Join(set, asns))
-		if err != nil {
-			return nil, err
-		}
-		q.Origin, q.By = table, []aggregate.By{{aggregate.KeyAS}}
-		r, err := aggregate.Run(ctx, q.Query, set)
-		if err != nil {
-			return nil, err
-		}
-		out.Seconds[q.name] = time.Since(began).Seconds()
-		for _, c := range r.Crossings {
-			counts := map[string]uint64{}
-			for i := range c.Groups {
-				for _, v := range measure.Verdicts() {
-					if n := c.Groups[i].Verdict(v); n > 0 {
-						counts[c.Groups[i].Keys[0]+" "+v.String()] = n
-					}
+	out := &result{map[string]float64{}, map[string]float64{}, map[string]map[string]uint64{}}
+	watch := start()
+	table, err := origin.Open(filepath.Join(set, asns))
+	if err != nil {
+		return nil, err
+	}
+	r, err := aggregate.Run(ctx, aggregate.Query{Origin: table, By: []aggregate.By{{aggregate.KeyAS}}}, set)
+	if err != nil {
+		return nil, err
+	}
+	watch.stop(out, wholeReport)
+	for _, c := range r.Crossings {
+		counts := map[string]uint64{}
+		for i := range c.Groups {
+			for _, v := range measure.Verdicts() {
+				if n := c.Groups[i].Verdict(v); n > 0 {
+					counts[c.Groups[i].Keys[0]+" "+v.String()] = n
 				}
 			}
-			out.Counts[c.By.String()] = counts
 		}
+		out.Counts[c.By.String()] = counts
 	}
 	return out, nil
 }
@@ -81,14 +71,14 @@ func theirs(ctx context.Context, set string) (*result, error) {
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(1)
-	out := &result{map[string]float64{}, map[string]map[string]uint64{}}
+	out := &result{map[string]float64{}, map[string]float64{}, map[string]map[string]uint64{}}
 	if _, err := db.ExecContext(ctx, fmt.Sprintf("set threads = %d", runtime.NumCPU())); err != nil {
 		return nil, err
 	}
 	files := "'" + filepath.Join(set, "measurements", "*.parquet") + "'"
 	join := fmt.Sprintf(" join read_csv('%s', header = false, names = ['prefix', 'asn'], types = {'prefix': 'varchar'}) a on a.prefix = %s", filepath.Join(set, asns), announced)
 
-	began := time.Now()
+	watch := start()
 	for _, p := range properties {
 		from := files
 		if p == "as" {
@@ -100,9 +90,9 @@ func theirs(ctx context.Context, set string) (*result, error) {
 		}
 		out.Counts[p] = counts
 	}
-	out.Seconds[fourQueries] = time.Since(began).Seconds()
+	watch.stop(out, fourQueries)
 
-	began = time.Now()
+	watch = start()
 	var sets []string
 	for i := range properties {
 		sets = append(sets, fmt.Sprintf("(p%d, verdict)", i))
@@ -113,7 +103,7 @@ group by grouping sets (%s)`, columns["probe"], columns["port"], columns["family
 	if _, err := count(ctx, db, query); err != nil {
 		return nil, err
 	}
-	out.Seconds[oneQuery] = time.Since(began).Seconds()
+	watch.stop(out, oneQuery)
 	return out, nil
 }
 

@@ -301,7 +301,7 @@ func (f *Fleet) Write(dir string) error {
 			if len(f.Only) > 0 && !slices.Contains(f.Only, p) {
 				continue
 			}
-			number := chunk
+			number := p*chunks + chunk
 			if f.Shard {
 				if chunk%f.Probes != p {
 					continue
