@@ -4,8 +4,15 @@
 //	go run ./bench            all scenarios
 //	go run ./bench engine     one of them
 //
-// It builds a lab (it needs what the lab needs: root, or user namespaces) and
-// measures over the lab's direct link, against a server process of its own.
+// Scenarios of the engine build a lab (they need what the lab needs: root, or
+// user namespaces) and measure over the lab's direct link, against a server
+// process of its own. Those of a fleet need no privileges: they run a controller
+// process, and simulated probes in this one, over TLS on the loopback. Without
+// flags they are small; these are the sizes of what is promised:
+//
+//	go run ./bench -probes 1000 -heartbeat 10s -steady 2m -hold 2m fleet reconnect
+//	go run ./bench -probes 1000 -heartbeat 10s -targets 2000000 ingest
+//	go run ./bench -heartbeat 10s -targets 10000000 tenmillion
 package main
 
 import (
@@ -25,9 +32,17 @@ import (
 // bench is what the scenarios share.
 type bench struct {
 	lab    *lab.Lab
+	server *server
 	rounds int
 	width  int // connections open at a time
-	n      int // targets
+	n      int // targets; 0: as many as a scenario takes by itself
+
+	probes       int // of the fleet
+	heartbeat    time.Duration
+	steady, hold time.Duration
+	profile      string // directory for profiles of the controller
+	dir          string // for all that fleets leave
+	fleet        *fleet // nil until a scenario needs it
 }
 
 // port is where the benchmarks' own server listens in the lab.
@@ -52,37 +67,79 @@ func main() {
 
 func run(ctx context.Context) error {
 	b := &bench{}
-	flag.IntVar(&b.n, "targets", 10000, "targets per run")
+	flag.IntVar(&b.n, "targets", 0, "targets per run (default 10000; of a fleet's surveys what takes some seconds)")
 	flag.IntVar(&b.rounds, "rounds", 5, "runs of each side, taken in turn")
 	flag.IntVar(&b.width, "width", 256, "connections open at a time")
+	flag.IntVar(&b.probes, "probes", 50, "probes of the fleet")
+	flag.DurationVar(&b.heartbeat, "heartbeat", 2*time.Second, "how often a probe of the fleet is heard of")
+	flag.DurationVar(&b.steady, "steady", 0, "how long the fleet's heartbeats are watched (default as long as two of them take)")
+	flag.DurationVar(&b.hold, "hold", time.Second, "how long leases are held after the controller is back")
+	flag.StringVar(&b.profile, "profile", "", "`DIR` for profiles of the controller's processor time")
 	flag.Parse()
-	l, err := lab.New(ctx, lab.Config{Paths: []lab.Path{}})
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	b.lab = l
-	server, err := startServer(l.ServersNetNS())
-	if err != nil {
-		return err
-	}
-	defer server.stop()
+	defer b.close()
 	scenarios := []struct {
 		name string
+		lab  bool // it needs one
 		run  func(context.Context) error
-	}{{"engine", b.engine}, {"capture", b.capture}, {"survey", b.survey}}
+	}{
+		{"engine", true, b.engine}, {"capture", true, b.capture}, {"survey", true, b.survey},
+		{"fleet", false, b.fleetUp}, {"ingest", false, b.ingest}, {"reconnect", false, b.reconnect}, {"tenmillion", false, b.tenMillion},
+	}
 	for _, s := range scenarios {
-		if flag.NArg() == 0 || slices.Contains(flag.Args(), s.name) {
-			if err := s.run(ctx); err != nil {
-				return fmt.Errorf("%s: %w", s.name, err)
+		if flag.NArg() > 0 && !slices.Contains(flag.Args(), s.name) {
+			continue
+		}
+		if s.lab {
+			if err := b.needLab(ctx); err != nil {
+				return err
 			}
+		}
+		if err := s.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
 	return nil
 }
 
+// needLab builds the lab and starts the server in it, once.
+func (b *bench) needLab(ctx context.Context) error {
+	if b.lab != nil {
+		return nil
+	}
+	l, err := lab.New(ctx, lab.Config{Paths: []lab.Path{}})
+	if err != nil {
+		return err
+	}
+	b.lab = l
+	b.server, err = startServer(l.ServersNetNS())
+	return err
+}
+
+func (b *bench) close() {
+	if b.fleet != nil {
+		b.fleet.close()
+	}
+	if b.server != nil {
+		b.server.stop()
+	}
+	if b.lab != nil {
+		b.lab.Close()
+	}
+	if b.dir != "" {
+		os.RemoveAll(b.dir)
+	}
+}
+
+// some is how many targets a scenario takes.
+func (b *bench) some(unless int) int {
+	if b.n > 0 {
+		return b.n
+	}
+	return unless
+}
+
 func (b *bench) targets() []netip.AddrPort {
-	ts := make([]netip.AddrPort, b.n)
+	ts := make([]netip.AddrPort, b.some(10_000))
 	for i := range ts {
 		ts[i] = netip.AddrPortFrom(lab.DirectAddr4(1+i%(lab.DirectHosts-1)), port)
 	}

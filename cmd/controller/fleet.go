@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -26,7 +27,9 @@ import (
 	"tfofleet/internal/dataset/place"
 	"tfofleet/internal/identity"
 	"tfofleet/internal/lease"
+	"tfofleet/internal/reflector"
 	"tfofleet/internal/store"
+	"tfofleet/internal/tfo"
 	"tfofleet/internal/version"
 )
 
@@ -35,6 +38,7 @@ type fleet struct {
 	log       hclog.Logger
 	db        fleetStore
 	ca        *identity.CA
+	mirror    *reflector.Mirror
 	authority *identity.Authority
 	registry  *prometheus.Registry
 	figures   *http.Server
@@ -96,16 +100,57 @@ func startFleet(ctx context.Context, f *serveFlags, addresses []string, log hclo
 	}
 	c.registry = prometheus.NewRegistry()
 	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	c.server, err = controller.New(ctx, controller.Config{
+	reflectors, err := c.openMirror(f.reflector)
+	if err != nil {
+		return nil, err
+	}
+	cfg := controller.Config{
 		Dir: f.data, Lists: place.Join(f.dataset, "lists"), Dataset: func(id string) string { return place.Join(f.dataset, id) }, Store: c.db, Shared: shared, Name: f.name, Metrics: c.registry,
 		Heartbeat: f.heartbeat, TTL: rules.TTL, Version: version.String(), Authority: c.authority, Addresses: addresses, Logger: log,
-	})
-	if err != nil {
+		Reflectors: reflectors,
+	}
+	if c.mirror != nil {
+		cfg.Mirror = c.mirror
+	}
+	if c.server, err = controller.New(ctx, cfg); err != nil {
 		return nil, err
 	}
 	c.build()
 	c.workers.Go(func() { c.recheck(life) })
 	return c, nil
+}
+
+// openMirror opens the TFO listener for the self-tests of probes, and returns
+// its addresses as probes are told them. Without it the fleet works as well.
+func (c *fleet) openMirror(addr string) ([]string, error) {
+	if addr == "" {
+		return nil, nil
+	}
+	at, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return nil, fail(exitUsage, fmt.Errorf("--reflector: %w", err))
+	}
+	host, err := tfo.ReadHost("")
+	if err != nil {
+		return nil, err
+	}
+	if host.FastOpen != tfo.NotKnown && host.FastOpen&tfo.SysctlServer == 0 {
+		c.log.Warn("no reflector: TCP Fast Open is off for listeners here, so that probes cannot test themselves",
+			"net.ipv4.tcp_fastopen", host.FastOpen, "needed", host.FastOpen|tfo.SysctlServer)
+		return nil, nil
+	}
+	bind := netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(at.Port))
+	if ip, ok := netip.AddrFromSlice(at.IP); ok && !ip.IsUnspecified() {
+		bind = netip.AddrPortFrom(ip.Unmap(), uint16(at.Port))
+	}
+	if c.mirror, err = reflector.Open(bind, ""); err != nil {
+		return nil, fail(exitFailure, err, `--reflector ADDR names another address or port, --reflector "" none`)
+	}
+	told := c.mirror.Addr()
+	if told.Addr().IsUnspecified() {
+		return []string{fmt.Sprintf(":%d", told.Port())}, nil // at whatever address the probe dials
+	}
+	return []string{told.String()}, nil
 }
 
 // build makes the gRPC server with all its services. Who may call what is one
@@ -210,6 +255,9 @@ func (c *fleet) close() error {
 	c.workers.Wait()
 	if c.server != nil {
 		c.server.Close()
+	}
+	if c.mirror != nil {
+		c.mirror.Close()
 	}
 	if c.db == nil {
 		return nil

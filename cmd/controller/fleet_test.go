@@ -37,6 +37,9 @@ func newTestFleet(t *testing.T) *testFleet {
 		t.Fatal(err)
 	}
 	f := &serveFlags{data: dir, heartbeat: time.Second}
+	if err := f.complete(l.Addr()); err != nil {
+		t.Fatal(err)
+	}
 	c, err := startFleet(t.Context(), f, []string{l.Addr().String()}, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)

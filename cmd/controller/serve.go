@@ -28,12 +28,13 @@ type serveFlags struct {
 	advertise []string
 	socket    string
 	metrics   string
+	reflector string
 	heartbeat time.Duration
 }
 
 // serveSettings are the names of the flags that the environment and the file
 // can have.
-var serveSettings = []string{"data", "store", "dataset", "ca", "name", "listen", "advertise", "socket", "metrics", "heartbeat", "log-level", "log-json"}
+var serveSettings = []string{"data", "store", "dataset", "ca", "name", "listen", "advertise", "socket", "metrics", "reflector", "heartbeat", "log-level", "log-json"}
 
 // dataDir is where a controller keeps everything; its socket is in a directory
 // of its own, which other users cannot enter.
@@ -55,6 +56,10 @@ dial one TLS port; operators on this host use a unix socket.
 Several controllers share a fleet over PostgreSQL: give all of them the same
 --store and --dataset, a --name of its own to each, and a copy of the first
 one's --ca directory. A probe may talk to any of them.
+
+With --reflector the controller listens for TCP Fast Open itself: a probe measures
+it before it takes work, and what is found on that way is noted with all that it
+measures. This host has to allow it (net.ipv4.tcp_fastopen=3).
 
 Prometheus finds figures at /metrics of --metrics, and /healthz beside it says
 whether results can be stored.
@@ -86,6 +91,7 @@ in a YAML file whose keys are the names of the flags.`,
 	fs.StringVar(&f.ca, "ca", "", "`DIR` of the fleet's CA (default ca in --data)")
 	fs.StringVar(&f.name, "name", "", "`NAME` of this controller among several (default this host's with the port)")
 	fs.StringVar(&f.metrics, "metrics", "127.0.0.1:9464", "`ADDR` for Prometheus and health checks, empty for none")
+	fs.StringVar(&f.reflector, "reflector", ":7444", "`ADDR` of a TFO listener with which probes test themselves, empty for none")
 	fs.StringVar(&f.listen, "listen", ":7443", "`ADDR` that probes dial")
 	fs.StringSliceVar(&f.advertise, "advertise", nil, "`HOST:PORT` at which probes reach this controller, for join tokens; repeatable (default this host's name and the port of --listen)")
 	fs.StringVar(&f.socket, "socket", "", "unix socket for operators, `PATH` (default run/controller.sock in --data)")

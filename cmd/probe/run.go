@@ -145,7 +145,7 @@ func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 
 	probe := agent.New(agent.Config{
 		Name: me.Subject().Name, Version: version.String(), Host: hostToWire(host), Session: m.session, Results: m.results,
-		BootID: bootID(), LookAtHost: lookAtHost(tfo.NetNS(f.netns)),
+		BootID: bootID(), LookAtHost: lookAtHost(tfo.NetNS(f.netns)), SelfTest: selfTest(m, guard, tfo.NetNS(f.netns)),
 		Guard: guard, Spool: kept, Leases: found.Leases, DialDNS: dialDNS(tfo.NetNS(f.netns), resolver),
 		NewRunner: newRunner(guard, tfo.NetNS(f.netns)), OnWelcome: m.welcomed, OnEnd: m.ended, Prefer: m.prefer,
 		Finish: finish, Flush: flush, Logger: log,

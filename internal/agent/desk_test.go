@@ -40,6 +40,7 @@ type desk struct {
 	// late has one more lease offered over a session that is taken over: it
 	// comes when the next Hello was said.
 	late bool
+	slow time.Duration // for each message, as with a disk
 
 	mu      sync.Mutex
 	changed chan struct{} // closed by the next thing that happens
@@ -56,6 +57,7 @@ type desk struct {
 	held     map[string]*pb.Lease
 	outcomes map[netip.AddrPort][]pb.Outcome
 	missed   []string // held leases that a Hello does not know
+	dropped  []string // leases of a Hello that are not held
 }
 
 // line is a session as the desk has it.
@@ -167,6 +169,7 @@ func (d *desk) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.Ses
 	for _, h := range hello.GetHeld() {
 		if _, ok := d.held[refName(h.GetRef())]; !ok {
 			w.Drop = append(w.Drop, h.GetRef())
+			d.dropped = append(d.dropped, refName(h.GetRef()))
 		}
 	}
 	d.now = n
@@ -202,6 +205,10 @@ func (d *desk) listen(n *line) error {
 		}
 		if err != nil {
 			return err
+		}
+		time.Sleep(d.slow)
+		if n.stream.Context().Err() != nil {
+			return n.stream.Context().Err() // what was not read is lost
 		}
 		d.mu.Lock()
 		d.said = append(d.said, m)

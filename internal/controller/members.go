@@ -15,6 +15,7 @@ import (
 
 	"tfofleet/internal/identity"
 	"tfofleet/internal/lease"
+	"tfofleet/internal/measure"
 	"tfofleet/internal/store"
 	pb "tfofleet/proto/tfofleet/v1"
 )
@@ -44,6 +45,17 @@ func (s *Server) Renew(ctx context.Context, req *pb.RenewRequest) (*pb.RenewResp
 		return nil, memberError(err)
 	}
 	return &pb.RenewResponse{Issued: issued}, nil
+}
+
+// Reflect implements ProbeService.
+func (s *Server) Reflect(_ context.Context, req *pb.ReflectRequest) (*pb.ReflectResponse, error) {
+	if s.cfg.Mirror == nil {
+		return nil, status.Error(codes.FailedPrecondition, "this controller has no TFO listener")
+	}
+	if len(req.GetNonce()) != len(measure.Nonce{}) {
+		return nil, status.Errorf(codes.InvalidArgument, "a nonce of %d bytes", len(req.GetNonce()))
+	}
+	return &pb.ReflectResponse{Seen: s.cfg.Mirror.Seen(measure.Nonce(req.GetNonce()))}, nil
 }
 
 // CreateJoinToken implements ControlService.

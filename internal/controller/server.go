@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"tfofleet/internal/identity"
 	"tfofleet/internal/lease"
+	"tfofleet/internal/measure"
 	"tfofleet/internal/store"
 	pb "tfofleet/proto/tfofleet/v1"
 )
@@ -44,8 +46,9 @@ type Config struct {
 	// Shared: other controllers use the store as well.
 	Shared bool
 	// Reflectors are the addresses of this controller's own TFO listener, see
-	// Welcome.
+	// Welcome; Mirror is that listener.
 	Reflectors []string
+	Mirror     Mirror
 	// Metrics takes what there is to count; nil: nobody looks.
 	Metrics prometheus.Registerer
 	Version string // of this program, for survey.json
@@ -57,6 +60,12 @@ type Config struct {
 	Logger    hclog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+}
+
+// Mirror tells what a TFO listener saw of a measurement, as reflector.Mirror
+// does.
+type Mirror interface {
+	Seen(measure.Nonce) *pb.ArrivalBatch
 }
 
 // Server is a controller.
@@ -147,6 +156,9 @@ func (s *Server) resume(ctx context.Context) error {
 		return err
 	}
 	if err := s.endOldSessions(ctx); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(s.sortingDir()); err != nil {
 		return err
 	}
 	if !s.cfg.Shared {

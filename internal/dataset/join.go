@@ -31,46 +31,65 @@ func joins(dir string) iter.Seq2[*join, error] {
 			yield(nil, err)
 			return
 		}
-		for _, k := range keys {
-			for j, err := range joinsOf(p, k) {
-				if !yield(j, err) || err != nil {
-					return
-				}
+		for j, err := range opened(p, keys, openJoin) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !j.each(yield) {
+				return
 			}
 		}
 	}
 }
 
-// joinsOf gives the measurements of one chunk. Both files are read once, in
-// step: they are in the same order.
+// joinsOf gives the measurements of one chunk.
 func joinsOf(p place.Place, k ChunkKey) iter.Seq2[*join, error] {
 	return func(yield func(*join, error) bool) {
-		measurements, err := openTable[measurementRow](p, k.measurements())
+		j, err := openJoin(p, k)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		defer measurements.Close()
-		id, _ := measurements.pf.Lookup(attemptsKey)
-		attempts, err := openTable[attemptRow](p, k.attempts(id))
+		defer j.Close()
+		j.each(yield)
+	}
+}
+
+// openJoin opens both files of a chunk.
+func openJoin(p place.Place, k ChunkKey) (*join, error) {
+	measurements, err := openTable[measurementRow](p, k.measurements())
+	if err != nil {
+		return nil, err
+	}
+	id, _ := measurements.pf.Lookup(attemptsKey)
+	attempts, err := openTable[attemptRow](p, k.attempts(id))
+	if err != nil {
+		measurements.Close()
+		return nil, err
+	}
+	return &join{measurements: measurements, attemptsTable: attempts}, nil
+}
+
+func (j *join) Close() error {
+	j.attemptsTable.Close()
+	return j.measurements.Close()
+}
+
+// each reads both files once, in step: they are in the same order. It reports
+// whether to go on with the next chunk.
+func (j *join) each(yield func(*join, error) bool) bool {
+	for {
+		err := j.next()
+		if err == io.EOF {
+			return true
+		}
 		if err != nil {
 			yield(nil, err)
-			return
+			return false
 		}
-		defer attempts.Close()
-		j := &join{measurements: measurements, attemptsTable: attempts}
-		for {
-			err := j.next()
-			if err == io.EOF {
-				return
-			}
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if !yield(j, nil) {
-				return
-			}
+		if !yield(j, nil) {
+			return false
 		}
 	}
 }

@@ -97,22 +97,24 @@ func Rows(dir string) iter.Seq2[Row, error] {
 			yield(Row{}, err)
 			return
 		}
-		for _, k := range keys {
-			if !rowsOf(p, k, yield) {
+		for t, err := range opened(p, keys, openRows) {
+			if err != nil {
+				yield(Row{}, err)
+				return
+			}
+			if !rowsOf(t, yield) {
 				return
 			}
 		}
 	}
 }
 
+func openRows(p place.Place, k ChunkKey) (*table[measurementRow], error) {
+	return openTable[measurementRow](p, k.measurements())
+}
+
 // rowsOf reports whether to go on with the next chunk.
-func rowsOf(p place.Place, k ChunkKey, yield func(Row, error) bool) bool {
-	t, err := openTable[measurementRow](p, k.measurements())
-	if err != nil {
-		yield(Row{}, err)
-		return false
-	}
-	defer t.Close()
+func rowsOf(t *table[measurementRow], yield func(Row, error) bool) bool {
 	for {
 		r, err := t.next()
 		if err == io.EOF {

@@ -2,11 +2,17 @@ package dataset
 
 import (
 	"context"
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"pgregory.net/rapid"
+	"github.com/parquet-go/parquet-go"
 
 	"tfofleet/internal/measure"
 	"tfofleet/internal/tfo"
@@ -66,29 +72,201 @@ func rowOfBatch(s *Scan, b *Batch, i int) Row {
 
 // A scan gives what Rows gives.
 func TestScanIsRows(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		w := newDataset(t)
-		want := make(map[ChunkKey][]Row)
-		for chunk := range uint32(rapid.IntRange(1, 4).Draw(rt, "chunks")) {
-			k := ChunkKey{"s1", rapid.SampledFrom([]string{"a", "b.c"}).Draw(rt, "probe"), chunk}
-			ms := rapid.SliceOfN(genMeasurement(), 0, 20).Draw(rt, "measurements")
-			if err := w.WriteChunk(k, ms); err != nil {
-				rt.Fatal(err)
-			}
+	seed := rand.IntN(1 << 30)
+	t.Logf("seed %d", seed)
+	w := newDataset(t)
+	for chunk, n := range []int{0, 1, 3, 64, 150} {
+		ms := make([]measure.Measurement, n)
+		for i := range ms {
+			ms[i] = genMeasurement().Example(seed + i)
 		}
-		for r, err := range Rows(w.Dir()) {
-			if err != nil {
-				rt.Fatal(err)
-			}
-			r.Cookie = nil
-			want[r.ChunkKey] = append(want[r.ChunkKey], r)
+		if err := w.WriteChunk(ChunkKey{"s1", []string{"a", "b.c"}[chunk%2], uint32(chunk)}, ms); err != nil {
+			t.Fatal(err)
 		}
-		got, err := rowsOfScan(NewScan(AllColumns, w.Dir()), rapid.IntRange(1, 3).Draw(rt, "visitors"))
+	}
+	want := make(map[ChunkKey][]Row)
+	for r, err := range Rows(w.Dir()) {
 		if err != nil {
-			rt.Fatal(err)
+			t.Fatal(err)
+		}
+		r.Cookie = nil
+		want[r.ChunkKey] = append(want[r.ChunkKey], r)
+	}
+	for visitors := range 3 {
+		got, err := rowsOfScan(NewScan(AllColumns, w.Dir()), visitors+1)
+		if err != nil {
+			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, got, exact...); diff != "" {
-			rt.Fatalf("rows (-) and scan (+): %s", diff)
+			t.Fatalf("rows (-) and scan (+): %s", diff)
+		}
+	}
+}
+
+// Batches with targets in common are one run for one visitor, whatever the
+// numbers of their chunks are; all others are runs of their own.
+func TestScanRuns(t *testing.T) {
+	eachPlace(t, func(t *testing.T, dir string) {
+		w := create(t, dir)
+		from := func(first, n int) []measure.Measurement {
+			ms := items(n)
+			for i := range ms {
+				ms[i].Item = uint64(first + i)
+			}
+			return ms
+		}
+		write := func(probe string, chunk uint32, first, n int) ChunkKey {
+			k := ChunkKey{"s1", probe, chunk}
+			if err := w.WriteChunk(k, from(first, n)); err != nil {
+				t.Fatal(err)
+			}
+			return k
+		}
+		var want [][]ChunkKey
+		for part := range 5 {
+			// Chunk numbers of the probes differ; the third has the rest of a
+			// part under a later number.
+			first := part * 100
+			want = append(want, []ChunkKey{
+				write("a", uint32(part), first, 100),
+				write("b", uint32(100+part), first, 60),
+				write("b", uint32(200+part), first+60, 40),
+				write("c", uint32(300-part), first+99, 1),
+			})
+		}
+		want = append(want, []ChunkKey{write("a", 999, 5000, 0)}) // nothing in it
+
+		var visitors [3][][]ChunkKey
+		var visit []func(*Batch) error
+		for v := range visitors {
+			var run []ChunkKey
+			visit = append(visit, func(b *Batch) error {
+				if run = append(run, b.ChunkKey); b.Last {
+					visitors[v], run = append(visitors[v], run), nil
+				}
+				if b.Len != len(b.Item) || b.Port != nil || b.Dir != 1 && b.Dir != 2 {
+					t.Errorf("batch of %d: %+v", b.Len, b)
+				}
+				return nil
+			})
+		}
+		if err := NewScan(ColItem, t.TempDir(), dir, dir).Run(t.Context(), visit...); err != nil {
+			t.Fatal(err)
+		}
+		got := slices.Concat(visitors[:]...)
+		order := func(a, b []ChunkKey) int { return a[0].compare(b[0]) }
+		slices.SortFunc(got, order)
+		want = append(want, want...) // the dataset was given twice
+		slices.SortFunc(want, order)
+		for _, run := range want {
+			slices.SortFunc(run, ChunkKey.compare)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("runs (-want +got): %s", diff)
+		}
+	})
+}
+
+// A scan ends with the error of a visitor, of a file or of the context.
+func TestScanEnds(t *testing.T) {
+	eachPlace(t, func(t *testing.T, dir string) {
+		w := create(t, dir)
+		for chunk := range uint32(40) {
+			if err := w.WriteChunk(ChunkKey{"s1", "a", chunk}, items(1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stopped := errors.New("stopped")
+		calls := 0
+		stop := func(*Batch) error {
+			if calls++; calls == 5 {
+				return stopped
+			}
+			return nil
+		}
+		if err := NewScan(ColItem, dir).Run(t.Context(), stop); !errors.Is(err, stopped) || calls != 5 {
+			t.Errorf("%v after %d calls", err, calls)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ends := func(*Batch) error { cancel(); return nil }
+		if err := NewScan(ColItem, dir).Run(ctx, ends, ends); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		f, err := w.p.New(measurementsDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Discard()
+		if _, err := f.Write([]byte("PAR1 is how it begins")); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Finish(); err != nil {
+			t.Fatal(err)
+		}
+		k := ChunkKey{"s1", "a", 7}
+		if err := f.Replace(base(k.measurements())); err != nil {
+			t.Fatal(err)
+		}
+		keep := func(*Batch) error { return nil }
+		if err := NewScan(ColItem, dir).Run(t.Context(), keep, keep); err == nil || !strings.Contains(err.Error(), w.p.Path(k.measurements())) {
+			t.Errorf("a damaged file: %v", err)
+		}
+	})
+}
+
+// A table with other columns, and one of another kind, are refused with a name.
+func TestScanOfAnotherTable(t *testing.T) {
+	w := newDataset(t)
+	k := ChunkKey{"s1", "a", 0}
+	if err := w.WriteChunk(k, items(3)); err != nil {
+		t.Fatal(err)
+	}
+	attempts, err := os.ReadFile(pathOf(t, w.Dir(), k, attemptsDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(pathOf(t, w.Dir(), k, measurementsDir), attempts, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	err = NewScan(ColOutcome, w.Dir()).Run(t.Context(), func(*Batch) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), "no column outcome") {
+		t.Error(err)
+	}
+}
+
+// A footer that is longer than was guessed is read whole.
+func TestItemsOfLongFooter(t *testing.T) {
+	w := newDataset(t)
+	k := ChunkKey{"s1", "a", 0}
+	f, err := w.p.New(measurementsDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Discard()
+	out := &sealer{f: f}
+	table := newRowWriter[measurementRow](out, parquet.KeyValueMetadata("x", strings.Repeat("x", 2*footerGuess)))
+	if err := table.Write([]measurementRow{{Item: 7}, {Item: 9}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []func() error{table.w.Close, out.seal, f.Finish, func() error { return f.Create(base(k.measurements())) }} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if first, last, err := itemsOf(w.p, k.measurements()); first != 7 || last != 9 || err != nil {
+		t.Errorf("%d to %d, %v", first, last, err)
+	}
+}
+
+func FuzzParseIPv4(f *testing.F) {
+	for _, s := range []string{"1.2.3.4", "255.255.255.255", "0.0.0.0", "01.2.3.4", "256.1.1.1", "1.2.3", "1.2.3.4.5", "1..2.3", "", ".", "1.2.3.", "::1", "1.2.3.4%e", "1.2.3.00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		a, ok := parseIPv4([]byte(s))
+		want, err := netip.ParseAddr(s)
+		if wantOK := err == nil && want.Is4(); ok != wantOK || ok && a != want {
+			t.Errorf("%q: %v, %v, want %v, %v", s, a, ok, want, wantOK)
 		}
 	})
 }

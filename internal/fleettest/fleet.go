@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"tfofleet/internal/lab"
 	"tfofleet/internal/lab/labtest"
@@ -33,6 +34,10 @@ type Fleet struct {
 	Net         *Network
 	Controllers []*Controller
 	Probes      []*Probe
+
+	// Serve is an address on loopback, host:port, where something of the test
+	// listens that every controller has to reach at the same address.
+	Serve string
 
 	lab    *lab.Lab
 	target lab.Placed
@@ -115,6 +120,9 @@ func (f *Fleet) AddController(args ...string) *Controller {
 		"serve", "--data", c.Name, "--listen", c.Address(), "--advertise", c.Address(), "--heartbeat", Heartbeat.String(), "--log-level", "debug",
 	}, args...)
 	f.Controllers = append(f.Controllers, c)
+	if f.Serve != "" {
+		c.Forward(f.t, f.Serve)
+	}
 	conn, err := grpc.NewClient("unix:"+c.Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		f.t.Fatal(err)
@@ -183,18 +191,30 @@ type Probe struct {
 	out  *output
 }
 
-// AddProbe lets another probe in, that knows the controllers in their order, and
-// starts it with flags of its own. It measures so many targets per second.
+// AddProbe starts another probe, with flags of its own, that knows the
+// controllers in their order. It sends at most so many SYNs per second. Wait for
+// it, see [Fleet.Connected].
 func (f *Fleet) AddProbe(rate int, controllers []*Controller, args ...string) *Probe {
 	f.t.Helper()
 	p := f.NewProbe(rate, args...)
-	token := []string{"token", "create", "--prefix", p.Name}
-	for _, c := range controllers {
-		token = append(token, "--address", c.Address())
-	}
-	p.args = append(p.args, "--join", controllers[0].Operate(token...))
-	p.Start()
+	p.args = append(p.args, "--join", f.Token(p.Name, controllers))
+	p.Launch()
 	return p
+}
+
+// Token is a join token for one probe, whose name begins with the prefix.
+func (f *Fleet) Token(prefix string, controllers []*Controller) (text string) {
+	f.t.Helper()
+	req := &pb.CreateJoinTokenRequest{Uses: 1, Ttl: durationpb.New(time.Hour), Prefix: prefix}
+	for _, c := range controllers {
+		req.Addresses = append(req.Addresses, c.Address())
+	}
+	f.ask("a token", func(ctx context.Context, c pb.ControlServiceClient) error {
+		resp, err := c.CreateJoinToken(ctx, req)
+		text = resp.GetToken()
+		return err
+	})
+	return text
 }
 
 // NewProbe makes a probe that is no member yet, and does not run.
@@ -297,13 +317,18 @@ func (f *Fleet) Survey(c *Controller, n int, args ...string) *Survey {
 func (f *Fleet) Connected() {
 	f.t.Helper()
 	f.Await("all probes connected", Patience, func() bool {
-		return !slices.ContainsFunc(f.members(), func(i *pb.ProbeInfo) bool { return i.GetConnectedSince() == nil })
+		all := f.members()
+		return len(all) == len(f.Probes) && !slices.ContainsFunc(all, func(i *pb.ProbeInfo) bool { return i.GetConnectedSince() == nil })
 	})
 }
 
-// End ends all processes in good order.
+// End ends all processes in good order: the probes together, and then those that
+// take their last results.
 func (f *Fleet) End() {
 	f.t.Helper()
+	for _, p := range f.Probes {
+		p.Terminate()
+	}
 	for _, p := range f.Probes {
 		p.End(f.t)
 	}

@@ -19,8 +19,8 @@ func TestKilled(t *testing.T) {
 	const (
 		kills   = 50
 		probes  = 4
-		rate    = 60 // targets per second and probe
-		targets = 600
+		rate    = 300 // SYNs per second and probe; a target takes five
+		targets = 1500
 	)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -31,6 +31,7 @@ func TestKilled(t *testing.T) {
 	for range probes {
 		f.AddProbe(rate, f.Controllers)
 	}
+	f.Connected()
 	var done, ofProbes, surveys int
 	var planned, interrupted uint64
 	for done < kills {
@@ -66,7 +67,7 @@ func TestKilled(t *testing.T) {
 		s.Check(filepath.Join(f.Dir, c.Name, "surveys", s.ID), copies)
 		// What is with the engine or waits for it, and what has a result in a
 		// batch that is not full or in a group that is not on the disk.
-		const perKill = 2*8 + 64 + 64 + rate
+		const perKill = 2*8 + 64 + 64 + rate/5
 		if st.GetInterrupted() > uint64(killed)*perKill {
 			t.Errorf("%d interrupted by %d kills", st.GetInterrupted(), killed)
 		}

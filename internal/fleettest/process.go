@@ -43,7 +43,9 @@ type Process struct {
 	cmd  *exec.Cmd
 	out  *output
 	over chan struct{} // closed when it has ended
-	err  error         // how; after over
+
+	terminated bool  // SIGTERM was sent
+	err        error // how; after over
 }
 
 // output is what a program said, over all of its runs.
@@ -100,10 +102,18 @@ func (p *Process) Kill() {
 	<-p.over
 }
 
-// End is SIGTERM, and the process has to end well.
+// Terminate is SIGTERM.
+func (p *Process) Terminate() {
+	p.terminated = true
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+}
+
+// End is SIGTERM, if it was not sent, and the process has to end well.
 func (p *Process) End(t testing.TB) {
 	t.Helper()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	if !p.terminated { // a second one means: at once
+		p.Terminate()
+	}
 	select {
 	case <-p.over:
 	case <-time.After(time.Minute):
@@ -123,6 +133,3 @@ func (p *Process) Ended() (bool, error) {
 		return false, nil
 	}
 }
-
-// PID is the process's id.
-func (p *Process) PID() int { return p.cmd.Process.Pid }

@@ -17,6 +17,10 @@
 // himself ([Yours]). Ports and families of one address may be paths of their
 // own ([Path.At]). The direct link passes no box and is for clean, fast tests.
 //
+// A [Mesh] is a lab of equal hosts, for what two ends show together: each is a
+// client and may listen, and every ordered pair of them has a path of its own,
+// with the words of [measure.Joint] for its truth.
+//
 // What may not enter: anything that knows how a target is measured. The lab
 // knows frames, flows and listeners, and the words of internal/measure for the
 // verdicts; a lab that shared code with what it checks would be no oracle.

@@ -1,9 +1,11 @@
 package measure
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"tfofleet/internal/tfo"
@@ -138,4 +140,40 @@ func (r *reader) span(field string, d *durationpb.Duration) time.Duration {
 		r.fail("%s is no span of time", field)
 	}
 	return d.AsDuration()
+}
+
+// EncodeArrivals is the batch, compressed as EncodeBatch does it.
+func EncodeArrivals(b *pb.ArrivalBatch) ([]byte, error) {
+	raw, err := proto.Marshal(b)
+	if err != nil {
+		return nil, err
+	}
+	return compressor().EncodeAll(raw, make([]byte, 0, len(raw)/4)), nil
+}
+
+// DecodeArrivals is the inverse of EncodeArrivals. The bytes come from outside.
+func DecodeArrivals(data []byte) (arrivals []*tfo.Arrival, alarms []tfo.Alarm, err error) {
+	raw, err := decompressor().DecodeAll(data, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("arrival batch: %w", err)
+	}
+	b := &pb.ArrivalBatch{}
+	if err := proto.Unmarshal(raw, b); err != nil {
+		return nil, nil, fmt.Errorf("arrival batch: %w", err)
+	}
+	for i, w := range b.GetArrivals() {
+		a, err := ArrivalFromWire(w)
+		if err != nil {
+			return nil, nil, fmt.Errorf("arrival batch: arrival %d: %w", i, err)
+		}
+		arrivals = append(arrivals, a)
+	}
+	for i, w := range b.GetAlarms() {
+		a, err := AlarmFromWire(w)
+		if err != nil {
+			return nil, nil, fmt.Errorf("arrival batch: alarm %d: %w", i, err)
+		}
+		alarms = append(alarms, a)
+	}
+	return arrivals, alarms, nil
 }

@@ -3,6 +3,8 @@ package store_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -53,15 +55,25 @@ func benchmark(b *testing.B, f func(b *testing.B, stores ...store.Store)) {
 }
 
 func benchSurvey(b *testing.B, s store.Store, chunks, size int) {
+	b.Helper()
+	benchSurveyOf(b, s, store.Survey{}, chunks, size)
+}
+
+func benchSurveyOf(b *testing.B, s store.Store, v store.Survey, chunks, size int) {
+	b.Helper()
 	ctx := context.Background()
-	l := store.List{ID: "l", Targets: uint64(chunks) * uint64(size), ChunkSize: size}
+	if v.ID == "" {
+		v.ID = "s"
+	}
+	l := store.List{ID: "list of " + v.ID, Targets: uint64(chunks) * uint64(size), ChunkSize: size}
 	if err := s.PutList(ctx, l); err != nil {
 		b.Fatal(err)
 	}
-	if _, err := s.CreateSurvey(ctx, store.Survey{ID: "s", Request: "s", List: l, Spec: &pb.SurveySpec{}, Created: time.Now()}); err != nil {
+	v.Request, v.List, v.Spec, v.Created = v.ID, l, &pb.SurveySpec{}, time.Now()
+	if _, err := s.CreateSurvey(ctx, v); err != nil {
 		b.Fatal(err)
 	}
-	if _, err := s.SetPhase(ctx, "s", store.Running, ""); err != nil {
+	if _, err := s.SetPhase(ctx, v.ID, store.Running, ""); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -122,24 +134,128 @@ func BenchmarkIngest(b *testing.B) {
 	})
 }
 
-// BenchmarkClaim: probes ask for chunks.
+// BenchmarkClaim: probes ask for chunks, of a survey of each mode.
 func BenchmarkClaim(b *testing.B) {
+	for mode, name := range map[store.Mode]string{store.Shard: "shard", store.Every: "every", store.Copies: "copies"} {
+		b.Run(name, func(b *testing.B) {
+			benchmark(b, func(b *testing.B, stores ...store.Store) {
+				// Each probe gets as much in every mode, of copies four of each.
+				sources, v := b.N, store.Survey{Mode: mode}
+				switch mode {
+				case store.Every:
+					sources = (b.N + benchProbes - 1) / benchProbes
+					v.Probes = benchNames(benchProbes)
+				case store.Copies:
+					sources, v.Copies = (b.N+3)/4, 4
+					v.Probes = benchNames(benchProbes)
+				}
+				benchSurveyOf(b, stores[0], v, sources, 64)
+				var claimed atomic.Int64
+				b.ResetTimer()
+				var probes sync.WaitGroup
+				for i, name := range benchNames(benchProbes) {
+					probes.Go(func() {
+						for {
+							_, err := stores[i%len(stores)].Claim(context.Background(), name, "1")
+							if errors.Is(err, store.ErrNotFound) {
+								return
+							}
+							if err != nil {
+								b.Error(err)
+								return
+							}
+							claimed.Add(1)
+						}
+					})
+				}
+				probes.Wait()
+				if claimed.Load() < int64(b.N) {
+					b.Errorf("%d claimed, want %d", claimed.Load(), b.N)
+				}
+				b.ReportMetric(float64(claimed.Load())/b.Elapsed().Seconds(), "claims/s")
+				b.ReportMetric(0, "ns/op")
+			})
+		})
+	}
+}
+
+func benchNames(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprintf("p%04d", i))
+	}
+	return names
+}
+
+// BenchmarkPoll: a fleet of 1,000 asks for work, and all there is, 50,000
+// chunks, is pinned to others, and of 20,000 copies each has had its own.
+func BenchmarkPoll(b *testing.B) {
 	benchmark(b, func(b *testing.B, stores ...store.Store) {
-		benchSurvey(b, stores[0], b.N, 64)
+		const sources = 10
+		names := benchNames(2000)
+		benchSurveyOf(b, stores[0], store.Survey{ID: "copies", Mode: store.Copies, Copies: 2000, Probes: names}, sources, 64)
+		var claims sync.WaitGroup
+		for _, name := range names[:1000] {
+			claims.Go(func() {
+				for range sources {
+					if _, err := stores[0].Claim(context.Background(), name, "1"); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		}
+		claims.Wait()
+		benchSurveyOf(b, stores[0], store.Survey{ID: "every", Mode: store.Every, Probes: names[1000:1050]}, 1000, 64)
 		var next atomic.Int64
 		b.ResetTimer()
 		var probes sync.WaitGroup
-		for i := range benchProbes {
+		for i := range 1000 {
 			probes.Go(func() {
 				for next.Add(1) <= int64(b.N) {
-					if _, err := stores[i%len(stores)].Claim(context.Background(), "p", "1"); err != nil {
+					if _, err := stores[i%len(stores)].Claim(context.Background(), names[i], "1"); !errors.Is(err, store.ErrNotFound) {
 						b.Error(err)
 					}
 				}
 			})
 		}
 		probes.Wait()
-		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "claims/s")
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "polls/s")
 		b.ReportMetric(0, "ns/op")
+	})
+}
+
+// BenchmarkBeat: the sessions of 1,000 probes.
+func BenchmarkBeat(b *testing.B) {
+	benchmark(b, func(b *testing.B, stores ...store.Store) {
+		ctx := context.Background()
+		names, state := benchNames(1000), make([]byte, 500)
+		for _, name := range names {
+			if err := stores[0].OpenSession(ctx, store.Session{Probe: name, ID: "1"}, time.Hour); err != nil {
+				b.Fatal(err)
+			}
+		}
+		var next atomic.Int64
+		b.ResetTimer()
+		var probes sync.WaitGroup
+		for i, name := range names {
+			probes.Go(func() {
+				for next.Add(1) <= int64(b.N) {
+					if err := stores[i%len(stores)].Beat(ctx, name, "1", state); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		}
+		probes.Wait()
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "beats/s")
+		b.ReportMetric(0, "ns/op")
+	})
+}
+
+// BenchmarkCreate: a survey with 100 copies of 1,000 chunks.
+func BenchmarkCreate(b *testing.B) {
+	benchmark(b, func(b *testing.B, stores ...store.Store) {
+		for i := range b.N {
+			benchSurveyOf(b, stores[0], store.Survey{ID: fmt.Sprint("s", i), Mode: store.Every, Probes: benchNames(100)}, 1000, 64)
+		}
 	})
 }

@@ -56,10 +56,10 @@ func (s *SQLite) CreateSurvey(ctx context.Context, v Survey) (Survey, error) {
 		}
 		t.exec(`INSERT INTO survey (id, request, name, list, spec, mode, copies, probes, phase, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			v.ID, v.Request, v.Name, v.List.ID, spec, v.Mode, v.Copies, string(probes), Creating, v.Created.UnixNano())
-		t.exec(`INSERT INTO chunk (survey, chunk, source, copy, pin, size, phase)
+		t.exec(`INSERT INTO chunk (survey, chunk, source, copy, pin, shared, size, phase)
 			WITH RECURSIVE c(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM c WHERE i + 1 < ?1)
-			SELECT ?2, copy.key * ?1 + i, i, copy.key, copy.value, min(?3, ?4 - i * ?3), ?5 FROM json_each(?6) AS copy CROSS JOIN c WHERE i < ?1`,
-			v.List.Chunks(), v.ID, v.List.ChunkSize, int64(v.List.Targets), lease.Pending, string(pins))
+			SELECT ?2, copy.key * ?1 + i, i, copy.key, copy.value, iif(?7, i, NULL), min(?3, ?4 - i * ?3), ?5 FROM json_each(?6) AS copy CROSS JOIN c WHERE i < ?1`,
+			v.List.Chunks(), v.ID, v.List.ChunkSize, int64(v.List.Targets), lease.Pending, string(pins), v.Mode == Copies)
 		t.delta(v.ID)[0] += int64(v.List.Targets) * int64(v.Copies)
 		t.flush()
 		return t.survey(`id = ?`, v.ID)
@@ -279,8 +279,8 @@ func (s *SQLite) Settle(ctx context.Context, survey string) error {
 				continue
 			}
 			t.set(r, head)
-			t.exec(`INSERT INTO chunk (survey, chunk, source, copy, pin, size, phase) SELECT survey, max(chunk) + 1, ?, ?, ?, ?, ? FROM chunk WHERE survey = ?`,
-				r.Source, r.Copy, r.Pin, len(rest.Items), rest.Phase, survey)
+			t.exec(`INSERT INTO chunk (survey, chunk, source, copy, pin, shared, size, phase)
+				SELECT survey, (SELECT max(chunk) + 1 FROM chunk WHERE survey = ?1), source, copy, pin, shared, size, ?2 FROM chunk WHERE id = ?3`, survey, rest.Phase, r.id)
 			var n uint32
 			if !t.get(`SELECT max(chunk) FROM chunk WHERE survey = ?`, []any{survey}, &n) {
 				return t.err

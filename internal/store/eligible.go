@@ -14,11 +14,12 @@ type terms struct {
 	repeat bool
 	mode   Mode
 	copies int
+	chunks uint32   // of the list
 	probes []string // sorted
 }
 
 func termsOf(s Survey) terms {
-	return terms{s.Spec.GetRepeatInterrupted(), s.Mode, s.Copies, s.Probes}
+	return terms{s.Spec.GetRepeatInterrupted(), s.Mode, s.Copies, s.List.Chunks(), s.Probes}
 }
 
 // selects reports whether a probe may measure something of the survey.
@@ -53,23 +54,21 @@ func (s Survey) pins() []string {
 	return make([]string, s.Copies)
 }
 
-// What a probe may claim of a survey of copies: SQL that both databases
-// understand. $1 is the survey, $2 the first chunk to look at, $3 the probe, $4
-// the number of copies.
-const (
-	// copyCandidates: the probe was offered no other copy of the source. That
-	// never changes back.
-	copyCandidates = ` FROM chunk AS c WHERE survey = $1 AND phase = 1 AND pin = '' AND chunk >= $2
-		AND NOT EXISTS (SELECT 1 FROM taken WHERE taken.survey = c.survey AND taken.source = c.source AND taken.probe = $3 AND taken.copy <> c.copy)`
-	// copyFree: nobody was offered this copy, or the probe was, or no copy of the
-	// source waits for its first probe.
-	copyFree = `(NOT EXISTS (SELECT 1 FROM taken WHERE taken.survey = c.survey AND taken.source = c.source AND taken.copy = c.copy)
-		OR EXISTS (SELECT 1 FROM taken WHERE taken.survey = c.survey AND taken.source = c.source AND taken.probe = $3)
-		OR (SELECT count(DISTINCT taken.copy) FROM taken WHERE taken.survey = c.survey AND taken.source = c.source) >= $4)`
-
-	firstCandidate = `SELECT chunk, ` + copyFree + copyCandidates + ` ORDER BY chunk LIMIT 1`
-	firstFree      = `SELECT chunk` + copyCandidates + ` AND ` + copyFree + ` ORDER BY chunk LIMIT 1`
-)
+// nextOfCopies finds what a probe gets of a survey of copies: the first source
+// of which there is something for it, and the chunk. It is one look at the index
+// for each source, and both databases understand it. $1 is the survey, $2 the
+// first source to look at, $3 how many there are, $4 the probe.
+//
+// Of a source that the probe was offered a copy of, it gets that copy, else one
+// that nobody was offered, and only then, when there is none, another one. That a
+// copy waits for its first probe means that it is pending: so there is nothing of
+// a source for the probe until a chunk of it becomes pending again.
+const nextOfCopies = `WITH RECURSIVE s(source) AS (SELECT CAST($2 AS bigint) UNION ALL SELECT source + 1 FROM s WHERE source + 1 < $3)
+	SELECT source, chunk FROM (SELECT source, (SELECT chunk FROM chunk AS c
+		WHERE c.survey = $1 AND c.shared = s.source AND c.phase = 1
+		AND c.copy = coalesce((SELECT taken.copy FROM taken WHERE taken.survey = $1 AND taken.source = s.source AND taken.probe = $4), c.copy)
+		ORDER BY c.lease IS NOT NULL AND EXISTS (SELECT 1 FROM taken WHERE taken.survey = $1 AND taken.source = s.source AND taken.copy = c.copy), chunk LIMIT 1) AS chunk
+	FROM s) AS next WHERE chunk IS NOT NULL LIMIT 1`
 
 // part is a chunk, as far as it matters who may measure it.
 type part struct {

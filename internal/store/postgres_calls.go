@@ -52,10 +52,10 @@ func (p *Postgres) CreateSurvey(ctx context.Context, v Survey) (created Survey, 
 			return err
 		}
 		if tag.RowsAffected() == 1 {
-			if _, err := q.Exec(ctx, `INSERT INTO chunk (survey, chunk, source, copy, pin, size, phase)
-				SELECT $1, (n - 1) * $5 + i, i, n - 1, pin, least($2, $3 - i * $2), $4
+			if _, err := q.Exec(ctx, `INSERT INTO chunk (survey, chunk, source, copy, pin, shared, size, phase)
+				SELECT $1, (n - 1) * $5 + i, i, n - 1, pin, CASE WHEN $7 THEN i END, least($2, $3 - i * $2), $4
 				FROM unnest($6::text[]) WITH ORDINALITY AS copy(pin, n) CROSS JOIN generate_series(0, $5::bigint - 1) AS i ORDER BY n, i`,
-				v.ID, int64(v.List.ChunkSize), int64(v.List.Targets), int16(lease.Pending), int64(v.List.Chunks()), v.pins()); err != nil {
+				v.ID, int64(v.List.ChunkSize), int64(v.List.Targets), int16(lease.Pending), int64(v.List.Chunks()), v.pins(), v.Mode == Copies); err != nil {
 				return err
 			}
 			if _, err := q.Exec(ctx, `INSERT INTO tally (survey, item, n) VALUES ($1, 0, $2)`, v.ID, int64(v.List.Targets)*int64(v.Copies)); err != nil {
@@ -261,7 +261,7 @@ func (p *Postgres) Settle(ctx context.Context, survey string) error {
 			t.set(r, head)
 			t.count(survey, nil, rest.Items)
 			t.requeued[survey] = true
-			if err := insertRest(ctx, q, Chunk{r.Key, r.Source, r.Copy, r.Pin, rest}); err != nil {
+			if err := insertRest(ctx, q, r.id, rest); err != nil {
 				return err
 			}
 		}
@@ -269,16 +269,16 @@ func (p *Postgres) Settle(ctx context.Context, survey string) error {
 	})
 }
 
-// insertRest adds a chunk under the next free number.
-func insertRest(ctx context.Context, q pgConn, c Chunk) error {
-	r := row{Chunk: c}
+// insertRest adds the rest of a chunk under the next free number.
+func insertRest(ctx context.Context, q pgConn, id int64, s lease.State) error {
+	r := row{Chunk: Chunk{State: s}}
 	rest, items, err := r.encode()
 	if err != nil {
 		return err
 	}
-	_, err = q.Exec(ctx, `INSERT INTO chunk (survey, chunk, source, copy, pin, size, phase, lease, items)
-		SELECT survey, max(chunk) + 1, $2::bigint, $7::bigint, $8::text, $3::integer, $4::smallint, $5::text, $6::bytea FROM chunk WHERE survey = $1 GROUP BY survey`,
-		c.Survey, int64(c.Source), len(items), int16(c.Phase), rest, items, int64(c.Copy), c.Pin)
+	_, err = q.Exec(ctx, `INSERT INTO chunk (survey, chunk, source, copy, pin, shared, size, phase, lease, items)
+		SELECT survey, (SELECT max(chunk) + 1 FROM chunk AS all_of_it WHERE survey = head.survey), source, copy, pin, shared, size, $2, $3, $4 FROM chunk AS head WHERE id = $1`,
+		id, int16(s.Phase), rest, items)
 	return err
 }
 

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"math"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -237,7 +236,7 @@ func (t *claimTx) claimPinned(ctx context.Context, id string, terms terms, calls
 // same time. Whoever else changes a chunk may make it pending, which is
 // counted, or take it away.
 func (t *claimTx) claimCopies(ctx context.Context, s openSurvey, terms terms, calls []*claiming) error {
-	calls = slices.DeleteFunc(calls, func(c *claiming) bool { return t.p.looked.nothing(s, c.probe) })
+	calls = slices.DeleteFunc(calls, func(c *claiming) bool { return t.p.looked.from(s, c.probe) >= terms.chunks })
 	if len(calls) == 0 {
 		return nil
 	}
@@ -264,26 +263,19 @@ func (t *claimTx) claimCopies(ctx context.Context, s openSurvey, terms terms, ca
 // nextCopy locks and loads the chunk that the probe gets, nil if there is none.
 func (t *claimTx) nextCopy(ctx context.Context, s openSurvey, terms terms, probe string) (*pgRow, error) {
 	for {
-		var n uint32
-		var free bool
-		err := t.q.QueryRow(ctx, firstCandidate, s.id, int64(t.p.looked.from(s, probe)), probe, terms.copies).Scan(&n, &free)
+		var source, n uint32
+		err := pgx.ErrNoRows
+		if from := t.p.looked.from(s, probe); from < terms.chunks {
+			err = t.q.QueryRow(ctx, nextOfCopies, s.id, int64(from), int64(terms.chunks), probe).Scan(&source, &n)
+		}
 		if errors.Is(err, pgx.ErrNoRows) {
-			t.p.looked.set(s, probe, math.MaxUint32)
+			t.p.looked.set(s, probe, terms.chunks)
 			return nil, nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		t.p.looked.set(s, probe, n)
-		if !free {
-			err := t.q.QueryRow(ctx, firstFree, s.id, int64(n), probe, terms.copies).Scan(&n)
-			if errors.Is(err, pgx.ErrNoRows) {
-				return nil, nil
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
+		t.p.looked.set(s, probe, source)
 		rows, err := t.take(ctx, `SELECT `+chunkColumns+` FROM chunk WHERE survey = $1 AND chunk = $2 AND phase = 1 FOR UPDATE`, s.id, int64(n))
 		if err != nil {
 			return nil, err
@@ -294,8 +286,8 @@ func (t *claimTx) nextCopy(ctx context.Context, s openSurvey, terms terms, probe
 	}
 }
 
-// looked has, by survey of copies, where probes have to look first: what is
-// pending before, they may not claim, for as long as no chunk becomes pending.
+// looked has, by survey of copies, the first source of which there may be
+// something for a probe, for as long as no chunk becomes pending again.
 type looked map[string]*lookedAt
 
 type lookedAt struct {
@@ -310,9 +302,8 @@ func (l looked) at(s openSurvey) *lookedAt {
 	return l[s.id]
 }
 
-func (l looked) from(s openSurvey, probe string) uint32       { return l.at(s).first[probe] }
-func (l looked) nothing(s openSurvey, probe string) bool      { return l.from(s, probe) == math.MaxUint32 }
-func (l looked) set(s openSurvey, probe string, chunk uint32) { l.at(s).first[probe] = chunk }
+func (l looked) from(s openSurvey, probe string) uint32        { return l.at(s).first[probe] }
+func (l looked) set(s openSurvey, probe string, source uint32) { l.at(s).first[probe] = source }
 
 // keep forgets all other surveys.
 func (l looked) keep(open []openSurvey) {

@@ -116,8 +116,8 @@ func openOver(t testing.TB, url string, w *wire) *Postgres {
 // there twice; the controller that lives goes on by itself, for one that was
 // killed another one does.
 func TestPostgresCut(t *testing.T) {
-	for i, sent := range []bool{false, true, false, true, true} {
-		mode := []Mode{Shard, Shard, Every, Every, Copies}[i]
+	for i, sent := range []bool{false, true, true} {
+		mode := []Mode{Shard, Shard, Copies}[i]
 		t.Run(fmt.Sprintf("mode=%d,sent=%v", mode, sent), func(t *testing.T) {
 			t.Parallel()
 			url := pgtest.New(t)
@@ -245,13 +245,17 @@ func (s story) run() {
 	if through != 2 || len(events) != 1 {
 		s.t.Errorf("the spool came to %d, with %d events", through, len(events))
 	}
-	// The first time at b it finds what a, when it was killed, had taken.
 	s.do("unwritten", func(ctx context.Context, p *Postgres) error {
-		unwritten, err := p.TakeUnwritten(ctx, "writer", time.Hour, 9)
-		if err == nil && !slices.Equal(unwritten, []Key{c.Key}) {
-			s.t.Errorf("to be written: %v", unwritten)
+		for end := time.Now().Add(time.Minute); ; {
+			unwritten, err := p.TakeUnwritten(ctx, "writer", time.Hour, 9)
+			if err != nil || slices.Equal(unwritten, []Key{c.Key}) {
+				return err
+			}
+			// The database may still be at what a controller asked that was killed.
+			if len(unwritten) > 0 || s.alive.Err() == nil || time.Now().After(end) {
+				return fmt.Errorf("to be written: %v", unwritten)
+			}
 		}
-		return err
 	})
 	s.tally(good)
 	var bodies []string

@@ -23,8 +23,8 @@ type SQLite struct {
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt
 	terms map[string]terms
-	// looked has, by survey of copies and probe, the first chunk that the probe
-	// may claim or may be allowed to without that a chunk becomes pending again.
+	// looked has, by survey of copies and probe, the first source of which there
+	// may be something for the probe, until a chunk becomes pending again.
 	looked   map[string]map[string]uint32
 	requests chan *request
 	closing  chan struct{}

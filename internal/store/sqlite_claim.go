@@ -2,7 +2,7 @@ package store
 
 import (
 	"context"
-	"math"
+	"strings"
 	"time"
 
 	"tfofleet/internal/lease"
@@ -76,15 +76,14 @@ func (t *tx) nextCopy(id string, survey terms, probe string) (n uint32, ok bool)
 		looked = make(map[string]uint32)
 		t.s.looked[id] = looked
 	}
-	var free bool
-	if !t.get(firstCandidate, []any{id, looked[probe], probe, survey.copies}, &n, &free) {
-		looked[probe] = math.MaxUint32
-		return 0, false
+	var source uint32
+	query := strings.ReplaceAll(nextOfCopies, "$", "?")
+	ok = looked[probe] < survey.chunks && t.get(query, []any{id, looked[probe], survey.chunks, probe}, &source, &n)
+	if !ok {
+		source = survey.chunks
 	}
-	if looked[probe] = n; free {
-		return n, true
-	}
-	return n, t.get(firstFree, []any{id, n, probe, survey.copies}, &n)
+	looked[probe] = source
+	return n, ok
 }
 
 // HasWork implements Store.

@@ -226,7 +226,8 @@ type Store interface {
 	// oldest survey first, to it. It is ErrNotFound when there is none.
 	//
 	// A probe that is drained may measure nothing; else what is pinned to it, and
-	// what is not pinned in a survey that it was selected for. With Copies, a
+	// what is not pinned in a survey that it was selected for. With Copies, where
+	// it is the next source and not the next chunk, a
 	// probe that was offered one copy of a source never gets another one, and what
 	// is left of a copy that others were offered only when no copy of the source
 	// waits for its first probe: else there might be no probe left for it.

@@ -160,7 +160,7 @@ func (s sizes) done() []Size {
 	slices.SortFunc(all, func(a, b Size) int { return a.From - b.From })
 	out := []Size{}
 	for _, p := range all {
-		if n := len(out); n > 0 && p.To-out[n-1].From < out[n-1].From/16 {
+		if n := len(out); n > 0 && p.To-out[n-1].From < out[n-1].From/8 {
 			last := &out[n-1]
 			last.To = p.To
 			last.N, last.Acked, last.Part, last.None, last.Lost = last.N+p.N, last.Acked+p.Acked, last.Part+p.Part, last.None+p.None, last.Lost+p.Lost

@@ -120,6 +120,12 @@ func synLabel(ev *tfo.Evidence) string {
 		kind, cookie, data = w.Syn.OptionKind, w.Syn.Cookie, w.Syn.Payload
 	}
 	label := optionText(kind, cookie, "cookie request")
+	switch {
+	case ev.Kind == tfo.KindUnknown:
+		label = "an option nobody knows"
+	case ev.Kind == tfo.KindForged && ev.Wire == nil:
+		label = fmt.Sprintf("TFO %d, a wrong cookie", kind)
+	}
 	if ev.Kind == tfo.KindPlain && kind == 0 && data == 0 {
 		return "plain"
 	}

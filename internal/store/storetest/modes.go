@@ -223,8 +223,8 @@ func testCopies(t *testing.T, f *fixture) {
 	f.tally("b", map[lease.Item]int64{0: 2, good: 2})
 }
 
-// testCopiesModel: whatever happens, a claim gives the first chunk of those that
-// the rule allows, and when everything works again every copy is measured.
+// testCopiesModel: whatever happens, a claim gives the first chunk of the first
+// source of those that the rule allows, and when everything works again every copy is measured.
 func testCopiesModel(t *testing.T, f *fixture) {
 	id := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -262,9 +262,8 @@ func testCopiesModel(t *testing.T, f *fixture) {
 		claim := func(probe string) bool {
 			var want *store.Chunk
 			for n := range uint32(len(chunks)) {
-				if c := chunks[n]; c.Phase == lease.Pending && may(c, probe) {
+				if c := chunks[n]; c.Phase == lease.Pending && may(c, probe) && (want == nil || c.Source < want.Source) {
 					want = &c
-					break
 				}
 			}
 			c, err := f.Claim(ctx, probe, "1")

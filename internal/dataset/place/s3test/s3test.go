@@ -145,7 +145,9 @@ var errCut = errors.New("cut by the test")
 func (s *Server) proxy(dial func(context.Context, string, string) (net.Conn, error)) http.Handler {
 	type key struct{}
 	p := &httputil.ReverseProxy{
-		Transport: &http.Transport{DialContext: dial, DisableCompression: true, MaxIdleConnsPerHost: 64},
+		// A connection of its own for each request: what a cut one leaves, and what
+		// the server leaves unread of an empty object, is not the next one's.
+		Transport: &http.Transport{DialContext: dial, DisableCompression: true, DisableKeepAlives: true},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = "http", r.In.Host
 			r.Out.Host = r.In.Host // it is signed

@@ -45,7 +45,8 @@ func (p *peer) attempt(step measure.Step, remote netip.AddrPort) tfo.Evidence {
 	}
 	p.meet(&ev)
 	ev.CookieAfter = p.cache()
-	if p.r.IntN(3) > 0 {
+	raw := step.Kind == tfo.KindForged || step.Kind == tfo.KindUnknown // seen, or not made at all
+	if raw || p.r.IntN(3) > 0 {
 		p.see(&ev)
 	}
 	return ev
@@ -197,7 +198,10 @@ func (p *peer) trial(ev *tfo.Evidence) {
 // see gives an attempt its facts from the wire.
 func (p *peer) see(ev *tfo.Evidence) {
 	var cookie []byte
-	if ev.OptionKind != 0 && ev.SynBytes > 0 {
+	switch {
+	case ev.Kind == tfo.KindForged:
+		cookie = []byte{0xf0, 0x4e, 0xd0, 0xc0, 0x0c, 0x1e, 0, 1}
+	case ev.OptionKind != 0 && ev.SynBytes > 0:
 		cookie = ev.CookieBefore.Bytes
 	}
 	w := &tfo.Wire{Syns: 1 + ev.SynRetransmits, Syn: segment(0x02, 64, 1460, ev.OptionKind, cookie, ev.SynBytes, p.r.Uint32()), Acked: tfo.NotKnown}

@@ -15,7 +15,7 @@ T.fill = (e, attrs, children) => {
     if (k.startsWith("on")) e.addEventListener(k.slice(2), v);
     else e.setAttribute(k, v === true ? "" : v);
   }
-  e.append(...children.flat().filter((c) => c !== undefined && c !== null && c !== false));
+  e.append(...children.flat(Infinity).filter((c) => c !== undefined && c !== null && c !== false));
   return e;
 };
 
@@ -57,6 +57,12 @@ T.word = (verdict) => {
 T.select = (label, options, onchange) => {
   const s = T.el("select", {onchange: () => onchange(s.value)}, options.map(([value, text]) => T.el("option", {value}, text)));
   return {value: s, node: T.el("label", {class: "choice"}, T.el("span", {}, label), s)};
+};
+
+// inside is the width there is within an element.
+T.inside = (e) => {
+  const s = getComputedStyle(e);
+  return Math.floor(e.clientWidth - parseFloat(s.paddingLeft) - parseFloat(s.paddingRight));
 };
 
 // later runs f once, when nothing has called it for ms milliseconds.

@@ -19,6 +19,7 @@
       width = box.clientWidth;
       again();
     }).observe(box);
+    dark.addEventListener("change", again);
     return {again, node: T.el("figure", {}, T.el("figcaption", {}, title && T.el("h3", {}, title), caption && T.el("p", {class: "muted"}, caption)), controls, box, details)};
   };
 
@@ -26,6 +27,7 @@
     T.el("thead", {}, T.el("tr", {}, head.map((h, i) => T.el("th", {scope: "col", class: i && "right"}, h)))),
     T.el("tbody", {}, rows.map((r) => T.el("tr", {}, r.map((c, i) => (i ? T.el("td", {class: "right"}, c) : T.el("th", {scope: "row"}, c)))))));
 
+  const dark = matchMedia("(prefers-color-scheme: dark)");
   const font = {fontSize: "12px", fontFamily: "inherit", background: "transparent", overflow: "visible"};
   const clip = (s, n) => (s.length > n ? s.slice(0, n - 1) + "…" : s);
 
@@ -92,15 +94,16 @@
     const draw = (width) => {
       const left = Math.min(150, Math.max(56, 7 * Math.max(...map.probes.map((p) => p.length)) + 14), width * 0.36);
       const need = Math.max(width, left + map.groups.length * 46);
-      const all = cells(), top = Math.max(0.0001, ...all.map((c) => c.n / c.of));
+      const all = cells(), most = Math.max(0.0001, ...all.map((c) => c.n / c.of)), turn = dark.matches ? 0.55 : 0.8;
       const long = Math.max(...map.groups.map((g) => g.length)) * 7 > (need - left) / map.groups.length - 6;
+      const top = long ? Math.min(104, 5.2 * Math.min(18, Math.max(...map.groups.map((g) => g.length))) + 22) : 24;
       const svg = Plot.plot({
-        width: need, height: map.probes.length * 34 + (long ? 110 : 30), marginLeft: left, marginRight: 4, marginTop: long ? 104 : 24, marginBottom: 2, style: font,
+        width: need, height: map.probes.length * 34 + top + 6, marginLeft: left, marginRight: 24, marginTop: top, marginBottom: 2, style: font,
         x: {domain: map.groups, axis: "top", label: null, tickSize: 0, tickRotate: long ? -45 : 0, tickFormat: (g) => clip(g, 18), padding: 0.04},
         y: {domain: map.probes, label: null, tickSize: 0, tickFormat: (p) => clip(p, Math.floor((left - 8) / 7)), padding: 0.08},
         marks: [
-          Plot.cell(all, {x: "group", y: "probe", fill: "var(--heat)", fillOpacity: (c) => (c.n ? 0.1 + (0.9 * c.n) / c.of / top : 0.03), rx: 3}),
-          Plot.text(all, {x: "group", y: "probe", text: (c) => (c.n ? T.percent(c.n, c.of).replace("100.0%", "100%") : "0"), fill: (c) => (c.n / c.of / top > 0.55 ? "var(--on-heat)" : "var(--ink)"), fontSize: 11}),
+          Plot.cell(all, {x: "group", y: "probe", fill: "var(--heat)", fillOpacity: (c) => (c.n ? 0.1 + (0.9 * c.n) / c.of / most : 0.03), rx: 3}),
+          Plot.text(all, {x: "group", y: "probe", text: (c) => (c.n ? T.percent(c.n, c.of).replace("100.0%", "100%") : "0"), fill: (c) => (c.n / c.of / most > turn ? "var(--on-heat)" : "var(--ink)"), fontSize: 11}),
           Plot.tip(all, Plot.pointerX({x: "group", y: "probe", title: (c) => `${c.probe} × ${c.group}\n${T.number(c.n)} of ${T.number(c.of)} measured (${T.percent(c.n, c.of)})`, fill: "var(--card)", stroke: "var(--line)"})),
         ],
       });
@@ -157,16 +160,16 @@
 
   // sizes is what became of data in the SYN by its size.
   T.sizes = (n) => {
-    const points = n.sizes.map((s) => ({...s, x: (s.from + s.to) / 2, y: (100 * s.acked) / s.n, low100: 100 * s.low, high100: 100 * s.high, label: s.from === s.to ? String(s.from) : `${s.from}–${s.to}`}));
+    const points = n.sizes.map((s) => ({...s, y: (100 * s.acked) / s.n, low100: 100 * s.low, high100: 100 * s.high, label: s.from === s.to ? String(s.from) : `${s.from}–${s.to}`}));
     const draw = (width) => Plot.plot({
       width, height: 280, marginLeft: 44, marginRight: 34, marginBottom: 40, style: font,
-      x: {type: "log", label: "bytes of data in the SYN →", ticks: points.map((p) => p.x), tickFormat: (x) => points.find((p) => p.x === x)?.label ?? ""},
+      x: {type: "point", domain: points.map((p) => p.label), label: "bytes of data in the SYN →", padding: 0.25},
       y: {domain: [0, 100], label: "↑ % of SYNs with all of it acknowledged", grid: true, ticks: 5},
       marks: [
-        Plot.ruleX(points, {x: "x", y1: "low100", y2: "high100", stroke: "var(--accent)", strokeOpacity: 0.55, strokeWidth: 3}),
-        Plot.line(points, {x: "x", y: "y", stroke: "var(--accent)", strokeWidth: 2}),
-        Plot.dot(points, {x: "x", y: "y", fill: "var(--accent)", r: 4}),
-        Plot.tip(points, Plot.pointerX({x: "x", y: "y", title: (p) => `${p.label} bytes\nall ${T.percent(p.acked, p.n)}, part ${T.percent(p.part, p.n)}, none ${T.percent(p.none, p.n)}, lost ${T.percent(p.lost, p.n)}\nof ${T.number(p.n)} SYNs`, fill: "var(--card)", stroke: "var(--line)"})),
+        Plot.ruleX(points, {x: "label", y1: "low100", y2: "high100", stroke: "var(--accent)", strokeOpacity: 0.55, strokeWidth: 3}),
+        Plot.line(points, {x: "label", y: "y", stroke: "var(--accent)", strokeWidth: 2}),
+        Plot.dot(points, {x: "label", y: "y", fill: "var(--accent)", r: 4}),
+        Plot.tip(points, Plot.pointerX({x: "label", y: "y", title: (p) => `${p.label} bytes\nall ${T.percent(p.acked, p.n)}, part ${T.percent(p.part, p.n)}, none ${T.percent(p.none, p.n)}, lost ${T.percent(p.lost, p.n)}\nof ${T.number(p.n)} SYNs`, fill: "var(--card)", stroke: "var(--line)"})),
       ],
     });
     const numbers = () => ({

@@ -87,7 +87,7 @@
   T.evidence = (e, width) => {
     const drawing = width >= 720 ? Math.min(520, Math.round(width * 0.56)) : width;
     return T.el("div", {class: "evidence"},
-      T.el("p", {class: "sub"}, e.hostname ? [T.el("strong", {}, e.hostname), " · "] : "", e.target, ` · from ${e.probe}`,
+      T.el("p", {class: "sub"}, e.target, ` · from ${e.probe}`,
         e.started ? ` · ${new Date(e.started).toISOString().replace("T", " ").slice(0, 19)} UTC` : "", ` · took ${T.ms(e.duration_us)}`),
       T.el("div", {class: "why"},
         T.el("p", {}, e.verdict ? T.word(e.verdict) : e.outcome, e.meaning ? T.el("span", {class: "muted"}, " " + e.meaning) : ""),

@@ -167,7 +167,7 @@
     const prev = T.el("button", {type: "button", onclick: () => now.go(now.at - 1)}, "‹ Previous");
     const next = T.el("button", {type: "button", onclick: () => now.go(now.at + 1)}, "Next ›");
     const box = T.el("dialog", {"aria-labelledby": "dialogtitle"},
-      T.el("div", {class: "bar"}, title, T.el("div", {class: "buttons"}, prev, place, next, T.el("button", {type: "button", class: "close", "aria-label": "Close", onclick: () => box.close()}, "✕"))),
+      T.el("div", {class: "bar"}, title, T.el("div", {class: "buttons"}, prev, place, next), T.el("button", {type: "button", class: "close", "aria-label": "Close", onclick: () => box.close()}, "✕")),
       content);
     let now, closed;
     box.addEventListener("close", () => {
@@ -211,7 +211,7 @@
       }
       const e = (await T.block(t.block[i]))[t.at[i]];
       if (now !== entry) return; // another was asked for meanwhile
-      const draw = () => content.replaceChildren(T.evidence(e, content.clientWidth - 2));
+      const draw = () => content.replaceChildren(T.evidence(e, T.inside(content)));
       draw();
       content.scrollTop = 0;
       redraw = draw;

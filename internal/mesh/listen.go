@@ -1,0 +1,167 @@
+package mesh
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"tfofleet/internal/measure"
+	"tfofleet/internal/tfo"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// port is an open port, once somebody takes what arrives.
+type port struct {
+	spec     measure.ListenSpec
+	listener *tfo.Listener
+	out      chan *outbox // gets the outbox before the first arrival is handed on
+	box      *outbox
+}
+
+// listen opens the ports of a task, and says of each how it went. With none at
+// all it is an error.
+func (w *Worker) listen(work *pb.ListenTask, state *pb.TaskState) (open []*port, err error) {
+	addrs, err := w.addresses()
+	if err != nil {
+		return nil, err
+	}
+	var failed error
+	for _, wire := range work.GetListeners() {
+		l := &pb.Listening{Port: wire.GetPort(), Addresses: addrs}
+		state.Listening = append(state.Listening, l)
+		p, err := w.open(wire)
+		if err != nil {
+			l.Failed = err.Error()
+			failed = cmp.Or(failed, err)
+			continue
+		}
+		l.Port, l.Queue = uint32(p.listener.Addr().Port()), uint32(p.listener.Queue())
+		open = append(open, p)
+	}
+	if len(open) == 0 {
+		return nil, cmp.Or(failed, errors.New("no port was asked for"))
+	}
+	return open, nil
+}
+
+func (w *Worker) open(wire *pb.ListenSpec) (*port, error) {
+	spec, err := measure.ListenSpecFromWire(wire)
+	if err != nil {
+		return nil, err
+	}
+	if w.cfg.MayListen != nil {
+		if err := w.cfg.MayListen(spec.Port, spec.Lifetime); err != nil {
+			return nil, err
+		}
+	}
+	p := &port{spec: spec, out: make(chan *outbox, 1)}
+	p.listener, err = tfo.Listen(tfo.ListenConfig{
+		Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), spec.Port), NetNS: w.cfg.NetNS, Keys: w.cfg.Keys, Queue: spec.Queue,
+		Allow: both(spec.Allow, w.cfg.MayAnswer), Patience: spec.Patience,
+		Arrived: func(a *tfo.Arrival) { p.take().arrived(a) }, Alarm: func(a tfo.Alarm) { p.take().alarm(a) },
+	})
+	return p, err
+}
+
+// take is the outbox. It is called from the listener's loop alone.
+func (p *port) take() *outbox {
+	if p.box == nil {
+		p.box = <-p.out
+	}
+	return p.box
+}
+
+// both is what two lists of blocks allow together; an empty one allows all.
+func both(a, b []netip.Prefix) []netip.Prefix {
+	if len(a) == 0 {
+		return b
+	}
+	if len(b) == 0 {
+		return a
+	}
+	var common []netip.Prefix
+	for _, x := range a {
+		for _, y := range b {
+			if !x.Overlaps(y) {
+				continue
+			}
+			if x.Bits() < y.Bits() {
+				x, y = y, x
+			}
+			common = append(common, x) // the smaller one
+		}
+	}
+	if common == nil { // nobody: an address that no packet comes from
+		common = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 32)}
+	}
+	return common
+}
+
+// serve has the ports open until the task ends, or their time has come.
+func (w *Worker) serve(t *task, open []*port, out *outbox) {
+	longest := time.Duration(0)
+	for _, p := range open {
+		p.out <- out
+		longest = max(longest, p.spec.Lifetime)
+	}
+	late := time.NewTimer(longest)
+	defer late.Stop()
+	select {
+	case <-t.end:
+	case <-late.C:
+	}
+	var closing sync.WaitGroup
+	for _, p := range open {
+		closing.Go(func() { p.listener.Close() })
+	}
+	closing.Wait()
+}
+
+// addresses are this host's, as others may reach it: those of global scope.
+func (w *Worker) addresses() ([][]byte, error) {
+	read := w.cfg.Addresses
+	if read == nil {
+		read = w.interfaces
+	}
+	all, err := read()
+	if err != nil {
+		return nil, fmt.Errorf("this host's addresses: %w", err)
+	}
+	var wire [][]byte
+	for _, a := range all {
+		if a = a.Unmap(); a.IsGlobalUnicast() {
+			wire = append(wire, a.AsSlice())
+		}
+	}
+	return wire, nil
+}
+
+func (w *Worker) interfaces() (all []netip.Addr, err error) {
+	err = w.cfg.NetNS.Do(func() error {
+		addrs, err := net.InterfaceAddrs()
+		for _, a := range addrs {
+			if n, ok := a.(*net.IPNet); ok {
+				if ip, ok := netip.AddrFromSlice(n.IP); ok {
+					all = append(all, ip.Unmap())
+				}
+			}
+		}
+		return err
+	})
+	slices.SortStableFunc(all, func(a, b netip.Addr) int { // public ones first
+		return cmp.Compare(rank(a), rank(b))
+	})
+	return all, err
+}
+
+func rank(a netip.Addr) int {
+	if a.IsPrivate() {
+		return 1
+	}
+	return 0
+}
