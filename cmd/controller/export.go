@@ -1,34 +1,88 @@
 package main
 
 import (
+	"errors"
+	"io"
+	"io/fs"
+	"slices"
+
 	"github.com/spf13/cobra"
 
 	"tfofleet/internal/dataset"
+	"tfofleet/internal/report/export"
 )
 
 func (a *app) exportCommand() *cobra.Command {
 	var format oneOf
 	cmd := &cobra.Command{
 		Use:   "export DIR",
-		Short: "Stream a dataset, one measurement per line",
+		Short: "Stream a dataset, one measurement per line, or in the form of another tool",
+		Long: `Stream a dataset to standard output: as jsonl or csv, one measurement per line
+with nothing left out, or in the form of another tool, with what that has words
+for: pathspider (result records with conditions), pto (an observation set file
+of the Path Transparency Observatory), pcapng (the SYN and SYN-ACK of every
+attempt that was captured).`,
 		Example: `  controller export tfo-survey-20260131T120000Z | jq -c 'select(.verdict == "option_dropped")'
-  controller export tfo-survey-20260131T120000Z --format csv > measurements.csv`,
+  controller export tfo-survey-20260131T120000Z --format csv > measurements.csv
+  controller export tfo-survey-20260131T120000Z --format pcapng > handshakes.pcapng`,
 		Args: oneDirectory,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := needDataset(args[0]); err != nil {
 				return err
 			}
-			return dataset.Export(args[0], dataset.Format(format.value), a.stdout)
+			out := &outlet{w: a.stdout}
+			err := writeExport(args[0], format.value, out)
+			if out.err != nil {
+				return out.err // not of the dataset
+			}
+			return unreadableDataset(err)
 		},
 	}
-	addOneOf(cmd, &format, "format", "how a measurement is written", "jsonl", "csv")
+	addOneOf(cmd, &format, "format", "how a measurement is written", append([]string{"jsonl", "csv"}, words(export.Formats())...)...)
 	return cmd
 }
 
-// needDataset refuses a directory that holds no dataset.
-func needDataset(dir string) error {
-	if _, err := dataset.ReadSurvey(dir); err != nil {
-		return fail(exitNoDataset, err, "give the directory that a survey wrote: it holds survey.json")
+func writeExport(dir, format string, w io.Writer) error {
+	if slices.Contains(export.Formats(), export.Format(format)) {
+		return export.Write(dir, export.Format(format), w)
+	}
+	return dataset.Export(dir, dataset.Format(format), w)
+}
+
+// outlet remembers an error of writing: it tells a full disk or a closed pipe
+// from a damaged dataset.
+type outlet struct {
+	w   io.Writer
+	err error
+}
+
+func (c *outlet) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	if err != nil && c.err == nil {
+		c.err = err
+	}
+	return n, err
+}
+
+// needDatasets refuses directories of which one holds no dataset.
+func needDatasets(dirs []string) error {
+	for _, dir := range dirs {
+		if err := needDataset(dir); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// needDataset refuses a directory that holds no dataset, or none that can be
+// read.
+func needDataset(dir string) error {
+	_, err := dataset.ReadSurvey(dir)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return fail(exitNoDataset, err, "give the directory that a survey wrote: it holds survey.json")
+	}
+	return fail(exitNoDataset, err, "use the version of this program that wrote it, or a later one", "a damaged survey.json can be taken from where the dataset was copied from")
 }

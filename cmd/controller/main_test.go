@@ -18,6 +18,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"controller": main,
 		"world":      func() { os.Exit(worldMain(os.Args[1:])) },
+		"simulate":   func() { os.Exit(simulateMain()) },
 	})
 }
 

@@ -86,7 +86,7 @@ func TestOperatorMistakes(t *testing.T) {
 		t.Errorf("nobody there: %+v", got)
 	}
 	f.socket = "controller.example.net:7443"
-	if got := f.call(t.Context(), "", "probes", "list"); got.code != int(exitUsage) || !strings.Contains(got.err, "is not a socket") {
+	if got := f.call(t.Context(), "", "probes", "list"); got.code != int(exitUsage) || !strings.Contains(got.err, "is neither a socket nor a credential") {
 		t.Errorf("a remote controller: %+v", got)
 	}
 }

@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"database/sql"
+	"errors"
 	"math"
 	"net/netip"
 	"os"
@@ -43,10 +44,14 @@ func lists(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// orphan is what a crash leaves of an upload.
+// orphan is what crashes leave of uploads: in the middle of sorting, of writing,
+// and before the list was known to the store.
 func orphan(t *testing.T, dir string) {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Join(dir, "lists", "orphan", "x"), 0o755); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"sorting/1/run", "lists/half/.tmp-1", "lists/whole/targets.parquet"} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -20,12 +19,10 @@ import (
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
-// targetsFile is the frozen list in a dataset's directory.
-const targetsFile = "targets.parquet"
+func (s *Server) listDir(id string) string { return dataset.Join(s.cfg.Lists, id) }
 
-func (s *Server) listsDir() string         { return filepath.Join(s.cfg.Dir, "lists") }
-func (s *Server) listDir(id string) string { return filepath.Join(s.listsDir(), id) }
-func (s *Server) dropList(id string) error { return os.RemoveAll(s.listDir(id)) }
+// sortingDir is for what is being sorted. Nothing in it outlives its call.
+func (s *Server) sortingDir() string { return filepath.Join(s.cfg.Dir, "sorting") }
 
 // AddTargets implements ControlService. The list goes through the sorter to the
 // disk: its length does not matter to the memory.
@@ -33,21 +30,25 @@ func (s *Server) AddTargets(stream grpc.ClientStreamingServer[pb.AddTargetsReque
 	id := newID()
 	list, duplicates, err := s.freezeList(id, stream)
 	if err != nil {
-		s.dropList(id)
+		_ = dataset.RemoveTargets(s.listDir(id)) // an orphan is removed at the next start
 		return rpcError(err)
 	}
 	if err := s.cfg.Store.PutList(stream.Context(), list); err != nil {
-		s.dropList(id)
+		_ = dataset.RemoveTargets(s.listDir(id)) // an orphan is removed at the next start
 		return rpcError(err)
 	}
 	return stream.SendAndClose(&pb.AddTargetsResponse{TargetsId: id, Targets: list.Targets, Duplicates: duplicates})
 }
 
 func (s *Server) freezeList(id string, stream grpc.ClientStreamingServer[pb.AddTargetsRequest, pb.AddTargetsResponse]) (l store.List, duplicates uint64, err error) {
-	dir := s.listDir(id)
-	if err := makeDurable(s.cfg.Dir, s.listsDir(), dir); err != nil {
+	if err := os.MkdirAll(s.sortingDir(), 0o700); err != nil {
 		return l, 0, err
 	}
+	scratch, err := os.MkdirTemp(s.sortingDir(), "")
+	if err != nil {
+		return l, 0, err
+	}
+	defer os.RemoveAll(scratch)
 	var sorter *targets.Sorter
 	n := 0
 	for {
@@ -59,7 +60,7 @@ func (s *Server) freezeList(id string, stream grpc.ClientStreamingServer[pb.AddT
 			return l, 0, err
 		}
 		if sorter == nil {
-			sorter = targets.NewSorter(dir, req.GetSeed(), 0)
+			sorter = targets.NewSorter(scratch, req.GetSeed(), 0)
 			defer sorter.Close()
 		}
 		for _, w := range req.GetTargets() {
@@ -79,7 +80,7 @@ func (s *Server) freezeList(id string, stream grpc.ClientStreamingServer[pb.AddT
 	l = store.List{ID: id, ChunkSize: chunkSize(n)}
 	var stats targets.SortStats
 	var sortErr error
-	l.Targets, err = dataset.WriteTargets(dir, l.ChunkSize, func(yield func(measure.Target, error) bool) {
+	l.Targets, err = dataset.WriteTargets(s.listDir(id), l.ChunkSize, func(yield func(measure.Target, error) bool) {
 		stats, sortErr = sorter.Finish(func(t measure.Target) error {
 			if !yield(t, nil) {
 				return errStopped
@@ -91,26 +92,6 @@ func (s *Server) freezeList(id string, stream grpc.ClientStreamingServer[pb.AddT
 		}
 	})
 	return l, uint64(stats.Duplicates), err
-}
-
-// makeDurable makes directories, each in the one before, that a loss of power
-// does not take away again.
-func makeDurable(dirs ...string) error {
-	if err := os.MkdirAll(dirs[len(dirs)-1], 0o755); err != nil {
-		return err
-	}
-	for _, dir := range dirs[:len(dirs)-1] {
-		d, err := os.Open(dir)
-		if err != nil {
-			return err
-		}
-		err = d.Sync()
-		d.Close()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 var errStopped = errors.New("stopped")
@@ -140,17 +121,14 @@ func chunkSize(n int) int { return min(max(int(math.Sqrt(float64(n))), 64), 8192
 
 // removeOrphanLists drops what a crash left of lists that nobody knows.
 func (s *Server) removeOrphanLists(ctx context.Context) error {
-	entries, err := os.ReadDir(s.listsDir())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	ids, err := dataset.Dirs(s.cfg.Lists)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		_, err := s.cfg.Store.List(ctx, e.Name())
+	for _, id := range ids {
+		_, err := s.cfg.Store.List(ctx, id)
 		if errors.Is(err, store.ErrNotFound) {
-			err = s.dropList(e.Name())
+			err = dataset.RemoveTargets(s.listDir(id))
 		}
 		if err != nil {
 			return err

@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"maps"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -227,6 +228,9 @@ func TestAddTargets(t *testing.T) {
 	open(t, dir)
 	if got := lists(t, dir); !slices.Equal(got, []string{resp.GetTargetsId()}) {
 		t.Errorf("lists %q after a restart", got)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "sorting", "*")); err != nil || len(left) > 0 {
+		t.Errorf("left %q, %v", left, err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -155,6 +156,9 @@ func (s *Server) resume(ctx context.Context) error {
 		return err
 	}
 	if err := s.endOldSessions(ctx); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(s.sortingDir()); err != nil {
 		return err
 	}
 	if !s.cfg.Shared {

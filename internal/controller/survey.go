@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
@@ -54,7 +52,7 @@ func (s *Server) start(ctx context.Context, rec store.Survey) (*survey, error) {
 	v := &survey{rec: rec, ended: make(chan struct{})}
 	var err error
 	if rec.Phase == store.Creating {
-		if err = s.adoptList(dir, rec.List); err != nil {
+		if err = dataset.CopyTargets(s.listDir(rec.List.ID), dir); err != nil {
 			return nil, err
 		}
 		if v.writer, err = s.createDataset(ctx, dir, rec); err != nil {
@@ -94,41 +92,6 @@ func (s *Server) createDataset(ctx context.Context, dir string, rec store.Survey
 		}
 	}
 	return w, err
-}
-
-// adoptList makes a frozen list part of a dataset.
-func (s *Server) adoptList(dir string, l store.List) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	err := os.Link(filepath.Join(s.listDir(l.ID), targetsFile), filepath.Join(dir, targetsFile))
-	if err == nil || errors.Is(err, fs.ErrExist) {
-		return nil // the name becomes durable with survey.json, in the same directory
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	// Another file system, or one without links.
-	from, err := dataset.OpenTargets(s.listDir(l.ID))
-	if err != nil {
-		return err
-	}
-	defer from.Close()
-	_, err = dataset.WriteTargets(dir, l.ChunkSize, func(yield func(measure.Target, error) bool) {
-		for i := range from.Chunks() {
-			ts, err := from.Chunk(i)
-			if err != nil {
-				yield(measure.Target{}, err)
-				return
-			}
-			for _, t := range ts {
-				if !yield(t, nil) {
-					return
-				}
-			}
-		}
-	})
-	return err
 }
 
 // find is a survey that has not ended, also one that another controller started.

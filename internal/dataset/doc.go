@@ -2,25 +2,37 @@
 // directory that outlives us: DuckDB, Spark, ClickHouse and pandas open its
 // tables without our code.
 //
-//	DIR/survey.json                                  the survey: spec, seed, versions, kernels, counts, state
-//	DIR/targets.parquet                              the frozen targets in item order, one row group per chunk
-//	DIR/measurements/<survey>.<probe>.<chunk>.parquet  one row per measurement
-//	DIR/attempts/<survey>.<probe>.<chunk>.parquet      one row per attempt
+//	DIR/survey.json                                       the survey: spec, seed, versions, kernels, counts, state
+//	DIR/targets.parquet                                   the frozen targets in item order, one row group per chunk
+//	DIR/measurements/<survey>.<probe>.<chunk>.parquet     one row per measurement
+//	DIR/attempts/<survey>.<probe>.<chunk>.<sum>.parquet   one row per attempt
 //
-// Survey and probe are percent-encoded in file names, a chunk is written with
-// ten digits, so names sort in chunk order.
+// DIR is a directory, or an s3:// URL of a prefix in a bucket (see package
+// place): whatever takes a dir takes both. Survey and probe are percent-encoded
+// in file names, a chunk is written with ten digits, so names sort in chunk
+// order. The sum is the CRC-32C of the attempts, and stands in the metadata of
+// the measurements they belong to, under "tfofleet.attempts".
 //
 // # What a reader may rely on
 //
-// Every file is complete or absent. It is written under a temporary name in
-// the same directory, synced, and linked to its name; readers see only names
-// that end in ".parquet" and ignore the rest. A chunk's attempts are published
-// before its measurements: where the measurements are, the attempts are too. A
-// chunk is created once; writing it again changes nothing. survey.json alone is
-// replaced, atomically, while a survey runs. A survey that is running, was
-// cancelled or was killed therefore leaves a dataset that is good to read.
-// Every table is sealed with a checksum over all of it (seal.go), which we
-// check before we read it; damage is an error that names the file.
+// Every file is complete or absent; what is not complete has another name, or
+// none. A chunk's attempts are published before its measurements: where the
+// measurements are, the attempts that they name are too. A chunk is created
+// once, by whoever publishes measurements for it first; writing it again
+// changes nothing. survey.json alone is replaced, atomically, while a survey
+// runs. A survey that is running, was cancelled or was killed therefore leaves a
+// dataset that is good to read. Every table is sealed with a checksum over all
+// of it (seal.go), which we check before we read it; damage is an error that
+// names the file.
+//
+// Several controllers may write one dataset. That, and a crash, can leave
+// attempts without measurements, or those of a controller that came second
+// beside those of the first. They go when the dataset is next opened for
+// writing (at once where the chunk has been written, after a day otherwise), and
+// all of them when the survey ends. Readers who come from measurements, as we
+// do, never see them. Who reads the attempts table alone, before the survey has
+// ended, joins it with measurements by survey, probe and item, and takes of two
+// files of one chunk the one that the measurements name.
 //
 // # Tables
 //
@@ -43,8 +55,14 @@
 //   - Columns are only ever added. [SchemaVersion] in survey.json grows when a
 //     reader has to know.
 //
-// What may not enter: networking, the clock, random numbers, and any opinion on
-// what the evidence means. Verdicts are stored as they were given; columns that
-// are computed here (saved_us and the medians it comes from) are arithmetic on
-// the attempts beside them.
+// # Reading
+//
+// [Read] gives all there is, measurement by measurement; [Rows] leaves out the
+// attempts; [Scan] gives columns, for those who count, twenty times as fast.
+//
+// What may not enter: how files are kept (that is place's), the clock but for
+// the age of what a crash left, random numbers, and any opinion on what the
+// evidence means. Verdicts are stored as they were given; columns that are
+// computed here (saved_us and the medians it comes from) are arithmetic on the
+// attempts beside them.
 package dataset

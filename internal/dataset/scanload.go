@@ -2,7 +2,6 @@ package dataset
 
 import (
 	"context"
-	"sync"
 
 	"tfofleet/internal/dataset/place"
 )
@@ -87,42 +86,4 @@ func (l *loading) done() {
 		l.bytes = nil
 		<-l.room
 	}
-}
-
-// group runs functions, some at a time, and keeps the first error.
-type group struct {
-	once sync.Once
-	wg   sync.WaitGroup
-	sem  chan struct{}
-	mu   sync.Mutex
-	err  error
-}
-
-// Go waits until fewer than n run; it does not run f when one has failed or ctx
-// has ended.
-func (g *group) Go(ctx context.Context, n int, f func() error) {
-	g.once.Do(func() { g.sem = make(chan struct{}, n) })
-	g.sem <- struct{}{}
-	if g.fail(ctx.Err()) {
-		<-g.sem
-		return
-	}
-	g.wg.Go(func() {
-		defer func() { <-g.sem }()
-		g.fail(f())
-	})
-}
-
-func (g *group) fail(err error) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.err == nil {
-		g.err = err
-	}
-	return g.err != nil
-}
-
-func (g *group) Wait() error {
-	g.wg.Wait()
-	return g.err
 }

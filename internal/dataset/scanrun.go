@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/parquet-go/parquet-go"
+	"golang.org/x/sync/errgroup"
 
 	"tfofleet/internal/dataset/place"
 )
@@ -113,9 +114,13 @@ func spansOf(ctx context.Context, p place.Place, keys []ChunkKey, workers int) (
 	if !several {
 		return spans, nil
 	}
-	var g group
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(workers, p.Ahead()))
 	for i := range spans {
-		g.Go(ctx, max(workers, p.Ahead()), func() (err error) {
+		g.Go(func() (err error) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			s := &spans[i]
 			s.first, s.last, err = itemsOf(p, s.key.measurements())
 			return err

@@ -35,6 +35,10 @@ type Fleet struct {
 	Controllers []*Controller
 	Probes      []*Probe
 
+	// Serve is an address on loopback, host:port, where something of the test
+	// listens that every controller has to reach at the same address.
+	Serve string
+
 	lab    *lab.Lab
 	target lab.Placed
 	used   int // targets of surveys so far
@@ -116,6 +120,9 @@ func (f *Fleet) AddController(args ...string) *Controller {
 		"serve", "--data", c.Name, "--listen", c.Address(), "--advertise", c.Address(), "--heartbeat", Heartbeat.String(), "--log-level", "debug",
 	}, args...)
 	f.Controllers = append(f.Controllers, c)
+	if f.Serve != "" {
+		c.Forward(f.t, f.Serve)
+	}
 	conn, err := grpc.NewClient("unix:"+c.Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		f.t.Fatal(err)

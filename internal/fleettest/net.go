@@ -2,6 +2,7 @@ package fleettest
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -173,6 +174,40 @@ func (h *Host) Sent(t testing.TB) (bytes uint64) {
 		t.Fatal(err)
 	}
 	return bytes
+}
+
+// Forward has an address on the host's loopback lead to the same one where the
+// test is.
+func (h *Host) Forward(t testing.TB, address string) {
+	t.Helper()
+	var l net.Listener
+	if err := h.Do(func() (err error) { l, err = net.Listen("tcp", address); return err }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go forward(c, address)
+		}
+	}()
+}
+
+func forward(c net.Conn, address string) {
+	defer c.Close()
+	to, err := net.Dial("tcp", address)
+	if err != nil {
+		return
+	}
+	defer to.Close()
+	go func() {
+		_, _ = io.Copy(to, c)
+		to.(*net.TCPConn).CloseWrite()
+	}()
+	_, _ = io.Copy(c, to)
 }
 
 // Do runs f in the host's namespace: the sockets it makes are the host's.

@@ -7,7 +7,7 @@
 //
 //	aggregate  counts, in groups and by target
 //	blame      who breaks Fast Open for a target
-//	origin     AS, prefix and country of an address, from files of the user
+//	origin     AS and country of an address, from files of the user
 //	stat       intervals, tests, quantiles
 //	change     what differs between two datasets, or after a new look at one
 //	export     forms that other tools of the field read

@@ -31,8 +31,7 @@ const (
 // RenderTable writes the summary for people. Without Color there is no escape
 // code in it.
 func RenderTable(w io.Writer, s *Summary, o Options) error {
-	o.Width = min(max(o.Width, defaultWidth), maxWidth)
-	p := &page{o: o}
+	p := newPage(o)
 	p.head(s)
 	p.verdicts(s)
 	p.groups(s)

@@ -129,36 +129,45 @@ func (y *jury) result(dirs []string) (Targets, error) {
 	for _, side := range blame.Sides() {
 		t.Examples = append(t.Examples, y.kept[side]...)
 	}
-	for i := range t.Examples {
-		if err := nameTarget(&t.Examples[i].Target, dirs); err != nil {
-			return t, err
-		}
-	}
-	return t, nil
+	return t, nameTargets(t.Examples, dirs)
 }
 
-// nameTarget fills in what the list says of a target; nothing where the dataset
-// has none.
-func nameTarget(t *Target, dirs []string) error {
-	if t.Port != 0 {
-		return nil
+// nameTargets fills in what the frozen lists say of targets; nothing where a
+// dataset has no list.
+func nameTargets(all []Judged, dirs []string) error {
+	for i, dir := range dirs {
+		list, err := dataset.OpenTargets(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = nameFrom(list, all, i)
+		list.Close()
+		if err != nil {
+			return err
+		}
 	}
-	list, err := dataset.OpenTargets(dirs[t.Dataset])
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	return nil
+}
+
+func nameFrom(list *dataset.Targets, all []Judged, number int) error {
+	chunks := map[int][]measure.Target{}
+	for i := range all {
+		t := &all[i].Target
+		if t.Dataset != number || t.Port != 0 || t.Item >= list.Len() {
+			continue
+		}
+		at := int(t.Item) / list.ChunkSize()
+		if chunks[at] == nil {
+			var err error
+			if chunks[at], err = list.Chunk(at); err != nil {
+				return err
+			}
+		}
+		m := chunks[at][int(t.Item)%list.ChunkSize()]
+		t.Addr, t.Port, t.Hostname = m.Addr, m.Port, m.Hostname
 	}
-	if err != nil {
-		return err
-	}
-	defer list.Close()
-	if t.Item >= list.Len() {
-		return nil
-	}
-	chunk, err := list.Chunk(int(t.Item) / list.ChunkSize())
-	if err != nil {
-		return err
-	}
-	m := chunk[int(t.Item)%list.ChunkSize()]
-	t.Addr, t.Port, t.Hostname = m.Addr, m.Port, m.Hostname
 	return nil
 }

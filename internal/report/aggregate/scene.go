@@ -116,3 +116,20 @@ func Datasets(dirs ...string) ([]string, error) {
 	}
 	return s.datasets, nil
 }
+
+// Vantages is the vantage points that measured for each dataset, sorted; what is
+// the same in several has the same name.
+func Vantages(dirs ...string) ([][]string, error) {
+	s, err := look(dirs)
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]string, len(dirs))
+	for i, probes := range s.number {
+		for _, v := range probes {
+			out[i] = append(out[i], s.vantages[v])
+		}
+		slices.Sort(out[i])
+	}
+	return out, nil
+}

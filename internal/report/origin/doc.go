@@ -1,6 +1,6 @@
-// Package origin says whose an address is: the AS that announces it, the prefix
-// it is announced in, and the country, from files that the user gives. It knows
-// nothing by itself, and where the files say nothing neither does it.
+// Package origin says whose an address is: the AS that announces it and the
+// country, from files that the user gives. It knows nothing by itself, and where
+// the files say nothing neither does it.
 //
 // Files are MaxMind databases (.mmdb: GeoLite2 ASN and Country, and what others
 // make in their form), or text of one prefix per line as it is made from RIB

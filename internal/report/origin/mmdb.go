@@ -14,7 +14,7 @@ import (
 type mmdb struct {
 	db      *maxminddb.Reader
 	k       Knows
-	records sync.Map // of uintptr, the record's place, to Origin without prefix
+	records sync.Map // of uintptr, the record's place, to Origin
 }
 
 func openMMDB(path string) (*mmdb, error) {
@@ -61,11 +61,7 @@ func (m *mmdb) lookup(a netip.Addr) Origin {
 		}
 		o, _ = m.records.LoadOrStore(at, d)
 	}
-	known := o.(Origin)
-	if known.ASN != 0 {
-		known.Prefix = r.Prefix()
-	}
-	return known
+	return o.(Origin)
 }
 
 // decode reads the fields of GeoLite2 ASN, Country and City, and the flat ones

@@ -2,6 +2,7 @@ package origin
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,9 +12,8 @@ import (
 
 // Origin is what is known of an address.
 type Origin struct {
-	ASN     uint32       // 0: not known
-	Prefix  netip.Prefix // that announces it, the longest; zero: not known
-	Country string       // ISO 3166-1 alpha-2; "": not known
+	ASN     uint32 // 0: not known
+	Country string // ISO 3166-1 alpha-2; "": not known
 }
 
 // Table looks addresses up in several files. It may be used by several
@@ -80,12 +80,8 @@ func (t *Table) Lookup(a netip.Addr) Origin {
 	a = a.WithZone("").Unmap()
 	for _, s := range t.sources {
 		p := s.lookup(a)
-		if o.ASN == 0 && p.ASN != 0 {
-			o.ASN, o.Prefix = p.ASN, p.Prefix
-		}
-		if o.Country == "" {
-			o.Country = p.Country
-		}
+		o.ASN = cmp.Or(o.ASN, p.ASN)
+		o.Country = cmp.Or(o.Country, p.Country)
 	}
 	return o
 }

@@ -18,24 +18,18 @@ import (
 // is kept once for each AS and country.
 type text struct {
 	prefixes bart.Table[uint32] // to said
-	said     []saying
+	said     []Origin
 	k        Knows
-}
-
-type saying struct {
-	asn     uint32
-	country string
 }
 
 func (t *text) knows() Knows { return t.k }
 
 func (t *text) lookup(a netip.Addr) Origin {
-	p, i, ok := t.prefixes.LookupPrefixLPM(netip.PrefixFrom(a, a.BitLen()))
+	i, ok := t.prefixes.Lookup(a)
 	if !ok {
 		return Origin{}
 	}
-	s := t.said[i]
-	return Origin{s.asn, p, s.country}
+	return t.said[i]
 }
 
 func readText(r io.Reader) (*text, error) {
@@ -48,7 +42,7 @@ func readText(r io.Reader) (*text, error) {
 		br = bufio.NewReaderSize(z, 64<<10)
 	}
 	t := &text{}
-	numbers := map[saying]uint32{}
+	numbers := map[Origin]uint32{}
 	lines := bufio.NewScanner(br)
 	for n := 1; lines.Scan(); n++ {
 		if n == 1 && bytes.IndexByte(lines.Bytes(), 0) >= 0 {
@@ -68,8 +62,8 @@ func readText(r io.Reader) (*text, error) {
 			t.said = append(t.said, s)
 		}
 		t.prefixes.Insert(prefix, i)
-		t.k.AS = t.k.AS || s.asn != 0
-		t.k.Country = t.k.Country || s.country != ""
+		t.k.AS = t.k.AS || s.ASN != 0
+		t.k.Country = t.k.Country || s.Country != ""
 	}
 	if err := lines.Err(); err != nil {
 		return nil, err
@@ -89,35 +83,35 @@ func isHeader(line string) bool {
 	return word == "prefix" || word == "network" || word == "cidr"
 }
 
-func parseLine(line string) (netip.Prefix, saying, error) {
+func parseLine(line string) (netip.Prefix, Origin, error) {
 	fields := strings.FieldsFunc(line, func(r rune) bool { return r == ',' || r == '\t' || r == ' ' || r == '\r' })
 	if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
-		return netip.Prefix{}, saying{}, errNothing
+		return netip.Prefix{}, Origin{}, errNothing
 	}
 	// pfx2as parts the prefix from its length.
 	if len(fields) >= 3 && !strings.Contains(fields[0], "/") {
 		fields = append([]string{fields[0] + "/" + fields[1]}, fields[2:]...)
 	}
 	if len(fields) < 2 {
-		return netip.Prefix{}, saying{}, fmt.Errorf("%q is not a prefix and an AS", line)
+		return netip.Prefix{}, Origin{}, fmt.Errorf("%q is not a prefix and an AS", line)
 	}
 	prefix, err := netip.ParsePrefix(fields[0])
 	if err != nil {
-		return netip.Prefix{}, saying{}, fmt.Errorf("%q is not a prefix", fields[0])
+		return netip.Prefix{}, Origin{}, fmt.Errorf("%q is not a prefix", fields[0])
 	}
 	if prefix.Addr().Is4In6() {
 		if prefix.Bits() < 96 {
-			return netip.Prefix{}, saying{}, fmt.Errorf("%q holds more than IPv4 addresses", fields[0])
+			return netip.Prefix{}, Origin{}, fmt.Errorf("%q holds more than IPv4 addresses", fields[0])
 		}
 		prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
 	}
-	var s saying
+	var s Origin
 	var ok bool
-	if s.asn, ok = parseASN(fields[1]); !ok {
-		return netip.Prefix{}, saying{}, fmt.Errorf("%q is not an AS", fields[1])
+	if s.ASN, ok = parseASN(fields[1]); !ok {
+		return netip.Prefix{}, Origin{}, fmt.Errorf("%q is not an AS", fields[1])
 	}
 	if len(fields) > 2 {
-		s.country = country(fields[2])
+		s.Country = country(fields[2])
 	}
 	return prefix.Masked(), s, nil
 }

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"encoding/csv"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"tfofleet/internal/report"
+	"tfofleet/internal/report/change"
+)
+
+func (a *app) diffCommand() *cobra.Command {
+	var format oneOf
+	var targets bool
+	cmd := &cobra.Command{
+		Use:   "diff OLD NEW",
+		Short: "Tell what changed from one dataset to another",
+		Long: `Tell what changed from one dataset to another, target by target: how many went
+from one verdict to which other, and how many of these changes chance can
+explain. Chance flips as many targets one way as the other, so what counts is
+the difference between the two (McNemar's exact test, adjusted by Holm's
+method). Targets are the same by name, or by address, and port; where a probe is
+in both datasets each target is compared as that probe saw it.`,
+		Example: `  controller diff monday/ tuesday/
+  controller diff monday/ tuesday/ --targets > changed.csv`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 2 {
+				return nil
+			}
+			return fail(exitUsage, fmt.Errorf("two datasets make a difference, got %d", len(args)), cmd.CommandPath()+" OLD NEW, with the directories that two surveys wrote")
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := needDatasets(args); err != nil {
+				return err
+			}
+			if targets && cmd.Flags().Changed("format") {
+				return usage("--targets writes CSV: leave out --format")
+			}
+			var changed func(*change.Changed) error
+			w := csv.NewWriter(a.stdout)
+			if targets {
+				_ = w.Write([]string{"address", "port", "hostname", "probe", "old", "new"}) // its errors stay: see below
+				changed = func(c *change.Changed) error {
+					address := ""
+					if c.Addr.IsValid() {
+						address = c.Addr.String()
+					}
+					return w.Write([]string{address, strconv.Itoa(int(c.Port)), c.Hostname, c.Probe, c.Old.String(), c.New.String()})
+				}
+			}
+			d, err := change.Compare(cmd.Context(), args[0], args[1], changed)
+			if err != nil {
+				return unreadableDataset(err)
+			}
+			if targets {
+				w.Flush()
+				return w.Error()
+			}
+			return report.RenderDiff(a.stdout, d, format.value, report.OptionsFor(a.stdout))
+		},
+	}
+	addOneOf(cmd, &format, "format", "how it is written", report.ChangeFormats()...)
+	cmd.Flags().BoolVar(&targets, "targets", false, "write each target that changed, as CSV")
+	return cmd
+}
