@@ -105,11 +105,37 @@ func (s *Server) write(ctx context.Context, v *survey, k store.Key) (last bool, 
 	for _, probe := range slices.Sorted(maps.Keys(files)) {
 		ms := files[probe]
 		slices.SortFunc(ms, func(a, b measure.Measurement) int { return cmp.Compare(a.Item, b.Item) })
-		if err := v.writer.WriteChunk(dataset.ChunkKey{Survey: k.Survey, Probe: probe, Chunk: k.Chunk}, ms); err != nil {
+		name := dataset.ChunkKey{Survey: k.Survey, Probe: probe, Chunk: k.Chunk}
+		created, err := v.writer.CreateChunk(name, ms)
+		if err != nil {
+			return false, err
+		}
+		if created {
+			continue
+		}
+		// It was written before a crash, or by another controller, and stays; what
+		// has come since is not in it.
+		if err := asWritten(v.writer.Dir(), name, first, ms, items); err != nil {
 			return false, err
 		}
 	}
 	return s.cfg.Store.Written(ctx, k, items)
+}
+
+// asWritten makes the items of a probe's targets what the dataset holds of them.
+func asWritten(dir string, k dataset.ChunkKey, first uint64, ms []measure.Measurement, items []lease.Item) error {
+	for _, m := range ms {
+		items[m.Item-first] = lease.Result(lease.Lost, 0)
+	}
+	for o, err := range dataset.ChunkOutcomes(dir, k) {
+		if err != nil {
+			return err
+		}
+		if at := o.Item - first; o.Item >= first && at < uint64(len(items)) {
+			items[at] = lease.Result(lease.Outcome(o.Outcome), min(o.Verdict, lease.MaxVerdict))
+		}
+	}
+	return nil
 }
 
 // gather picks the result of every target out of a chunk's batches: that of the

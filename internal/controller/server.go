@@ -70,8 +70,8 @@ type Mirror interface {
 
 // Server is a controller.
 type Server struct {
-	pb.UnimplementedControlServiceServer
-	pb.UnimplementedProbeServiceServer
+	pb.UnsafeControlServiceServer
+	pb.UnsafeProbeServiceServer
 
 	cfg    Config
 	log    hclog.Logger

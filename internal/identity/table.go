@@ -88,6 +88,7 @@ func Methods() Table {
 		pb.ControlService_PauseSurvey_FullMethodName:   {Operators, commands, 0},
 		pb.ControlService_ResumeSurvey_FullMethodName:  {Operators, commands, 0},
 		pb.ControlService_ListSurveys_FullMethodName:   {Operators, commands, 0},
+		pb.ControlService_ListResults_FullMethodName:   {Operators, commands, 0},
 		pb.ControlService_ExportResults_FullMethodName: {Operators, commands, 0},
 
 		pb.ControlService_RunMesh_FullMethodName: {Operators, commands, 0},

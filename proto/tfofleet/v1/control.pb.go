@@ -955,18 +955,162 @@ func (x *ResumeSurveyResponse) GetState() *SurveyState {
 	return nil
 }
 
-// ExportResultsRequest names a survey, and where to go on.
+// ListResultsRequest names a survey, or a mesh.
+type ListResultsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Survey        string                 `protobuf:"bytes,1,opt,name=survey" json:"survey,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListResultsRequest) Reset() {
+	*x = ListResultsRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListResultsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListResultsRequest) ProtoMessage() {}
+
+func (x *ListResultsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListResultsRequest.ProtoReflect.Descriptor instead.
+func (*ListResultsRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListResultsRequest) GetSurvey() string {
+	if x != nil {
+		return x.Survey
+	}
+	return ""
+}
+
+// ListResultsResponse is a part of the list.
+type ListResultsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Files         []*ResultFile          `protobuf:"bytes,1,rep,name=files" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListResultsResponse) Reset() {
+	*x = ListResultsResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListResultsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListResultsResponse) ProtoMessage() {}
+
+func (x *ListResultsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListResultsResponse.ProtoReflect.Descriptor instead.
+func (*ListResultsResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListResultsResponse) GetFiles() []*ResultFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+// ResultFile is a complete file of a dataset. None changes but survey.json, which
+// is the last.
+type ResultFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`  // path in the dataset, with slashes
+	Size          uint64                 `protobuf:"varint,2,opt,name=size" json:"size,omitempty"` // bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResultFile) Reset() {
+	*x = ResultFile{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResultFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResultFile) ProtoMessage() {}
+
+func (x *ResultFile) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResultFile.ProtoReflect.Descriptor instead.
+func (*ResultFile) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ResultFile) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ResultFile) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+// ExportResultsRequest names files of a survey's dataset.
 type ExportResultsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Survey        string                 `protobuf:"bytes,1,opt,name=survey" json:"survey,omitempty"`
-	Cursor        string                 `protobuf:"bytes,2,opt,name=cursor" json:"cursor,omitempty"` // of the last message received; empty: from the start
+	Files         []string               `protobuf:"bytes,2,rep,name=files" json:"files,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExportResultsRequest) Reset() {
 	*x = ExportResultsRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[15]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1122,7 @@ func (x *ExportResultsRequest) String() string {
 func (*ExportResultsRequest) ProtoMessage() {}
 
 func (x *ExportResultsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[15]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1135,7 @@ func (x *ExportResultsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResultsRequest.ProtoReflect.Descriptor instead.
 func (*ExportResultsRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExportResultsRequest) GetSurvey() string {
@@ -1001,30 +1145,27 @@ func (x *ExportResultsRequest) GetSurvey() string {
 	return ""
 }
 
-func (x *ExportResultsRequest) GetCursor() string {
+func (x *ExportResultsRequest) GetFiles() []string {
 	if x != nil {
-		return x.Cursor
+		return x.Files
 	}
-	return ""
+	return nil
 }
 
-// ExportResultsResponse is a piece of a file. Files come one after the other,
-// each from its start or from where the cursor of the request says; survey.json
-// comes last, and again whenever it is asked for.
+// ExportResultsResponse is a piece of a file. Files come in the order they were
+// asked for, the pieces of each in theirs.
 type ExportResultsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	File          string                 `protobuf:"bytes,1,opt,name=file" json:"file,omitempty"`      // path in the dataset, with slashes
-	Offset        uint64                 `protobuf:"varint,2,opt,name=offset" json:"offset,omitempty"` // of the piece
-	Data          []byte                 `protobuf:"bytes,3,opt,name=data" json:"data,omitempty"`
-	Last          bool                   `protobuf:"varint,4,opt,name=last" json:"last,omitempty"`    // the file is complete with it
-	Cursor        string                 `protobuf:"bytes,5,opt,name=cursor" json:"cursor,omitempty"` // where to go on after it
+	File          string                 `protobuf:"bytes,1,opt,name=file" json:"file,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data" json:"data,omitempty"`
+	Last          bool                   `protobuf:"varint,3,opt,name=last" json:"last,omitempty"` // the file is complete with it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExportResultsResponse) Reset() {
 	*x = ExportResultsResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[16]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1177,7 @@ func (x *ExportResultsResponse) String() string {
 func (*ExportResultsResponse) ProtoMessage() {}
 
 func (x *ExportResultsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[16]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1190,7 @@ func (x *ExportResultsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResultsResponse.ProtoReflect.Descriptor instead.
 func (*ExportResultsResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExportResultsResponse) GetFile() string {
@@ -1057,13 +1198,6 @@ func (x *ExportResultsResponse) GetFile() string {
 		return x.File
 	}
 	return ""
-}
-
-func (x *ExportResultsResponse) GetOffset() uint64 {
-	if x != nil {
-		return x.Offset
-	}
-	return 0
 }
 
 func (x *ExportResultsResponse) GetData() []byte {
@@ -1078,13 +1212,6 @@ func (x *ExportResultsResponse) GetLast() bool {
 		return x.Last
 	}
 	return false
-}
-
-func (x *ExportResultsResponse) GetCursor() string {
-	if x != nil {
-		return x.Cursor
-	}
-	return ""
 }
 
 // SurveyState counts every planned target exactly once:
@@ -1121,7 +1248,7 @@ type SurveyState struct {
 
 func (x *SurveyState) Reset() {
 	*x = SurveyState{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[17]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1260,7 @@ func (x *SurveyState) String() string {
 func (*SurveyState) ProtoMessage() {}
 
 func (x *SurveyState) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[17]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1273,7 @@ func (x *SurveyState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SurveyState.ProtoReflect.Descriptor instead.
 func (*SurveyState) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SurveyState) GetSurvey() string {
@@ -1298,7 +1425,7 @@ type ListSurveysRequest struct {
 
 func (x *ListSurveysRequest) Reset() {
 	*x = ListSurveysRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[18]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1437,7 @@ func (x *ListSurveysRequest) String() string {
 func (*ListSurveysRequest) ProtoMessage() {}
 
 func (x *ListSurveysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[18]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1450,7 @@ func (x *ListSurveysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSurveysRequest.ProtoReflect.Descriptor instead.
 func (*ListSurveysRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 // ListSurveysResponse is the surveys' states.
@@ -1336,7 +1463,7 @@ type ListSurveysResponse struct {
 
 func (x *ListSurveysResponse) Reset() {
 	*x = ListSurveysResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[19]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1475,7 @@ func (x *ListSurveysResponse) String() string {
 func (*ListSurveysResponse) ProtoMessage() {}
 
 func (x *ListSurveysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[19]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1488,7 @@ func (x *ListSurveysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSurveysResponse.ProtoReflect.Descriptor instead.
 func (*ListSurveysResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListSurveysResponse) GetSurveys() []*SurveyState {
@@ -1389,7 +1516,7 @@ type RunMeshRequest struct {
 
 func (x *RunMeshRequest) Reset() {
 	*x = RunMeshRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[20]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1528,7 @@ func (x *RunMeshRequest) String() string {
 func (*RunMeshRequest) ProtoMessage() {}
 
 func (x *RunMeshRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[20]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1414,7 +1541,7 @@ func (x *RunMeshRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunMeshRequest.ProtoReflect.Descriptor instead.
 func (*RunMeshRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RunMeshRequest) GetName() string {
@@ -1498,7 +1625,7 @@ type RunMeshResponse struct {
 
 func (x *RunMeshResponse) Reset() {
 	*x = RunMeshResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[21]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +1637,7 @@ func (x *RunMeshResponse) String() string {
 func (*RunMeshResponse) ProtoMessage() {}
 
 func (x *RunMeshResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[21]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1523,7 +1650,7 @@ func (x *RunMeshResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunMeshResponse.ProtoReflect.Descriptor instead.
 func (*RunMeshResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RunMeshResponse) GetMesh() string {
@@ -1603,7 +1730,7 @@ type CreateJoinTokenRequest struct {
 
 func (x *CreateJoinTokenRequest) Reset() {
 	*x = CreateJoinTokenRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[22]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1742,7 @@ func (x *CreateJoinTokenRequest) String() string {
 func (*CreateJoinTokenRequest) ProtoMessage() {}
 
 func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[22]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +1755,7 @@ func (x *CreateJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CreateJoinTokenRequest) GetUses() uint32 {
@@ -1677,7 +1804,7 @@ type CreateJoinTokenResponse struct {
 
 func (x *CreateJoinTokenResponse) Reset() {
 	*x = CreateJoinTokenResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[23]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +1816,7 @@ func (x *CreateJoinTokenResponse) String() string {
 func (*CreateJoinTokenResponse) ProtoMessage() {}
 
 func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[23]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +1829,7 @@ func (x *CreateJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CreateJoinTokenResponse) GetId() string {
@@ -1728,7 +1855,7 @@ type ListJoinTokensRequest struct {
 
 func (x *ListJoinTokensRequest) Reset() {
 	*x = ListJoinTokensRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[24]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1740,7 +1867,7 @@ func (x *ListJoinTokensRequest) String() string {
 func (*ListJoinTokensRequest) ProtoMessage() {}
 
 func (x *ListJoinTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[24]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1753,7 +1880,7 @@ func (x *ListJoinTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListJoinTokensRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 // ListJoinTokensResponse is the tokens, without their secrets.
@@ -1766,7 +1893,7 @@ type ListJoinTokensResponse struct {
 
 func (x *ListJoinTokensResponse) Reset() {
 	*x = ListJoinTokensResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[25]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1778,7 +1905,7 @@ func (x *ListJoinTokensResponse) String() string {
 func (*ListJoinTokensResponse) ProtoMessage() {}
 
 func (x *ListJoinTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[25]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1791,7 +1918,7 @@ func (x *ListJoinTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListJoinTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListJoinTokensResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListJoinTokensResponse) GetTokens() []*JoinToken {
@@ -1818,7 +1945,7 @@ type JoinToken struct {
 
 func (x *JoinToken) Reset() {
 	*x = JoinToken{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[26]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1830,7 +1957,7 @@ func (x *JoinToken) String() string {
 func (*JoinToken) ProtoMessage() {}
 
 func (x *JoinToken) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[26]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1843,7 +1970,7 @@ func (x *JoinToken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinToken.ProtoReflect.Descriptor instead.
 func (*JoinToken) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *JoinToken) GetId() string {
@@ -1912,7 +2039,7 @@ type RevokeJoinTokenRequest struct {
 
 func (x *RevokeJoinTokenRequest) Reset() {
 	*x = RevokeJoinTokenRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[27]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1924,7 +2051,7 @@ func (x *RevokeJoinTokenRequest) String() string {
 func (*RevokeJoinTokenRequest) ProtoMessage() {}
 
 func (x *RevokeJoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[27]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1937,7 +2064,7 @@ func (x *RevokeJoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeJoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RevokeJoinTokenRequest) GetId() string {
@@ -1956,7 +2083,7 @@ type RevokeJoinTokenResponse struct {
 
 func (x *RevokeJoinTokenResponse) Reset() {
 	*x = RevokeJoinTokenResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[28]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1968,7 +2095,7 @@ func (x *RevokeJoinTokenResponse) String() string {
 func (*RevokeJoinTokenResponse) ProtoMessage() {}
 
 func (x *RevokeJoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[28]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1981,7 +2108,7 @@ func (x *RevokeJoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeJoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeJoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 // ListProbesRequest asks for all.
@@ -1993,7 +2120,7 @@ type ListProbesRequest struct {
 
 func (x *ListProbesRequest) Reset() {
 	*x = ListProbesRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[29]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2005,7 +2132,7 @@ func (x *ListProbesRequest) String() string {
 func (*ListProbesRequest) ProtoMessage() {}
 
 func (x *ListProbesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[29]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2018,7 +2145,7 @@ func (x *ListProbesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProbesRequest.ProtoReflect.Descriptor instead.
 func (*ListProbesRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 // ListProbesResponse is the probes.
@@ -2031,7 +2158,7 @@ type ListProbesResponse struct {
 
 func (x *ListProbesResponse) Reset() {
 	*x = ListProbesResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[30]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2043,7 +2170,7 @@ func (x *ListProbesResponse) String() string {
 func (*ListProbesResponse) ProtoMessage() {}
 
 func (x *ListProbesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[30]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2056,7 +2183,7 @@ func (x *ListProbesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProbesResponse.ProtoReflect.Descriptor instead.
 func (*ListProbesResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListProbesResponse) GetProbes() []*ProbeInfo {
@@ -2076,7 +2203,7 @@ type GetProbeRequest struct {
 
 func (x *GetProbeRequest) Reset() {
 	*x = GetProbeRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[31]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2215,7 @@ func (x *GetProbeRequest) String() string {
 func (*GetProbeRequest) ProtoMessage() {}
 
 func (x *GetProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[31]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2228,7 @@ func (x *GetProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProbeRequest.ProtoReflect.Descriptor instead.
 func (*GetProbeRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetProbeRequest) GetProbe() string {
@@ -2121,7 +2248,7 @@ type GetProbeResponse struct {
 
 func (x *GetProbeResponse) Reset() {
 	*x = GetProbeResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[32]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2133,7 +2260,7 @@ func (x *GetProbeResponse) String() string {
 func (*GetProbeResponse) ProtoMessage() {}
 
 func (x *GetProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[32]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2146,7 +2273,7 @@ func (x *GetProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProbeResponse.ProtoReflect.Descriptor instead.
 func (*GetProbeResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetProbeResponse) GetProbe() *ProbeInfo {
@@ -2167,7 +2294,7 @@ type BanProbeRequest struct {
 
 func (x *BanProbeRequest) Reset() {
 	*x = BanProbeRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[33]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2306,7 @@ func (x *BanProbeRequest) String() string {
 func (*BanProbeRequest) ProtoMessage() {}
 
 func (x *BanProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[33]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2319,7 @@ func (x *BanProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanProbeRequest.ProtoReflect.Descriptor instead.
 func (*BanProbeRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BanProbeRequest) GetProbe() string {
@@ -2218,7 +2345,7 @@ type BanProbeResponse struct {
 
 func (x *BanProbeResponse) Reset() {
 	*x = BanProbeResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[34]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2357,7 @@ func (x *BanProbeResponse) String() string {
 func (*BanProbeResponse) ProtoMessage() {}
 
 func (x *BanProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[34]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2370,7 @@ func (x *BanProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BanProbeResponse.ProtoReflect.Descriptor instead.
 func (*BanProbeResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 // DrainProbeRequest names a probe.
@@ -2257,7 +2384,7 @@ type DrainProbeRequest struct {
 
 func (x *DrainProbeRequest) Reset() {
 	*x = DrainProbeRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[35]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2269,7 +2396,7 @@ func (x *DrainProbeRequest) String() string {
 func (*DrainProbeRequest) ProtoMessage() {}
 
 func (x *DrainProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[35]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2282,7 +2409,7 @@ func (x *DrainProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainProbeRequest.ProtoReflect.Descriptor instead.
 func (*DrainProbeRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DrainProbeRequest) GetProbe() string {
@@ -2308,7 +2435,7 @@ type DrainProbeResponse struct {
 
 func (x *DrainProbeResponse) Reset() {
 	*x = DrainProbeResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[36]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2320,7 +2447,7 @@ func (x *DrainProbeResponse) String() string {
 func (*DrainProbeResponse) ProtoMessage() {}
 
 func (x *DrainProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[36]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2333,7 +2460,7 @@ func (x *DrainProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainProbeResponse.ProtoReflect.Descriptor instead.
 func (*DrainProbeResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 // LimitProbeRequest names a probe and its limits.
@@ -2347,7 +2474,7 @@ type LimitProbeRequest struct {
 
 func (x *LimitProbeRequest) Reset() {
 	*x = LimitProbeRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[37]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2486,7 @@ func (x *LimitProbeRequest) String() string {
 func (*LimitProbeRequest) ProtoMessage() {}
 
 func (x *LimitProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[37]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2499,7 @@ func (x *LimitProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LimitProbeRequest.ProtoReflect.Descriptor instead.
 func (*LimitProbeRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LimitProbeRequest) GetProbe() string {
@@ -2398,7 +2525,7 @@ type LimitProbeResponse struct {
 
 func (x *LimitProbeResponse) Reset() {
 	*x = LimitProbeResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[38]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2410,7 +2537,7 @@ func (x *LimitProbeResponse) String() string {
 func (*LimitProbeResponse) ProtoMessage() {}
 
 func (x *LimitProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[38]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2423,7 +2550,7 @@ func (x *LimitProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LimitProbeResponse.ProtoReflect.Descriptor instead.
 func (*LimitProbeResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 // CreateOperatorRequest asks for the certificate of an operator.
@@ -2437,7 +2564,7 @@ type CreateOperatorRequest struct {
 
 func (x *CreateOperatorRequest) Reset() {
 	*x = CreateOperatorRequest{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[39]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2576,7 @@ func (x *CreateOperatorRequest) String() string {
 func (*CreateOperatorRequest) ProtoMessage() {}
 
 func (x *CreateOperatorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[39]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2462,7 +2589,7 @@ func (x *CreateOperatorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOperatorRequest.ProtoReflect.Descriptor instead.
 func (*CreateOperatorRequest) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CreateOperatorRequest) GetName() string {
@@ -2490,7 +2617,7 @@ type CreateOperatorResponse struct {
 
 func (x *CreateOperatorResponse) Reset() {
 	*x = CreateOperatorResponse{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[40]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2502,7 +2629,7 @@ func (x *CreateOperatorResponse) String() string {
 func (*CreateOperatorResponse) ProtoMessage() {}
 
 func (x *CreateOperatorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[40]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2515,7 +2642,7 @@ func (x *CreateOperatorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOperatorResponse.ProtoReflect.Descriptor instead.
 func (*CreateOperatorResponse) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CreateOperatorResponse) GetIssued() *IssuedCertificate {
@@ -2561,7 +2688,7 @@ type ProbeInfo struct {
 
 func (x *ProbeInfo) Reset() {
 	*x = ProbeInfo{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[41]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2573,7 +2700,7 @@ func (x *ProbeInfo) String() string {
 func (*ProbeInfo) ProtoMessage() {}
 
 func (x *ProbeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[41]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2586,7 +2713,7 @@ func (x *ProbeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeInfo.ProtoReflect.Descriptor instead.
 func (*ProbeInfo) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ProbeInfo) GetName() string {
@@ -2775,16 +2902,22 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\x13ResumeSurveyRequest\x12\x16\n" +
 	"\x06survey\x18\x01 \x01(\tR\x06survey\"F\n" +
 	"\x14ResumeSurveyResponse\x12.\n" +
-	"\x05state\x18\x01 \x01(\v2\x18.tfofleet.v1.SurveyStateR\x05state\"F\n" +
+	"\x05state\x18\x01 \x01(\v2\x18.tfofleet.v1.SurveyStateR\x05state\",\n" +
+	"\x12ListResultsRequest\x12\x16\n" +
+	"\x06survey\x18\x01 \x01(\tR\x06survey\"D\n" +
+	"\x13ListResultsResponse\x12-\n" +
+	"\x05files\x18\x01 \x03(\v2\x17.tfofleet.v1.ResultFileR\x05files\"4\n" +
+	"\n" +
+	"ResultFile\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\"D\n" +
 	"\x14ExportResultsRequest\x12\x16\n" +
-	"\x06survey\x18\x01 \x01(\tR\x06survey\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\x83\x01\n" +
+	"\x06survey\x18\x01 \x01(\tR\x06survey\x12\x14\n" +
+	"\x05files\x18\x02 \x03(\tR\x05files\"S\n" +
 	"\x15ExportResultsResponse\x12\x12\n" +
-	"\x04file\x18\x01 \x01(\tR\x04file\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\x12\x12\n" +
-	"\x04last\x18\x04 \x01(\bR\x04last\x12\x16\n" +
-	"\x06cursor\x18\x05 \x01(\tR\x06cursor\"\x86\x05\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x12\n" +
+	"\x04last\x18\x03 \x01(\bR\x04last\"\x86\x05\n" +
 	"\vSurveyState\x12\x16\n" +
 	"\x06survey\x18\x01 \x01(\tR\x06survey\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12.\n" +
@@ -2933,7 +3066,7 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\x14MESH_PHASE_LISTENING\x10\x01\x12\x18\n" +
 	"\x14MESH_PHASE_MEASURING\x10\x02\x12\x16\n" +
 	"\x12MESH_PHASE_JOINING\x10\x03\x12\x13\n" +
-	"\x0fMESH_PHASE_DONE\x10\x042\xb7\f\n" +
+	"\x0fMESH_PHASE_DONE\x10\x042\x8b\r\n" +
 	"\x0eControlService\x12O\n" +
 	"\n" +
 	"AddTargets\x12\x1e.tfofleet.v1.AddTargetsRequest\x1a\x1f.tfofleet.v1.AddTargetsResponse(\x01\x12S\n" +
@@ -2943,7 +3076,8 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\fCancelSurvey\x12 .tfofleet.v1.CancelSurveyRequest\x1a!.tfofleet.v1.CancelSurveyResponse\x12P\n" +
 	"\vPauseSurvey\x12\x1f.tfofleet.v1.PauseSurveyRequest\x1a .tfofleet.v1.PauseSurveyResponse\x12S\n" +
 	"\fResumeSurvey\x12 .tfofleet.v1.ResumeSurveyRequest\x1a!.tfofleet.v1.ResumeSurveyResponse\x12P\n" +
-	"\vListSurveys\x12\x1f.tfofleet.v1.ListSurveysRequest\x1a .tfofleet.v1.ListSurveysResponse\x12X\n" +
+	"\vListSurveys\x12\x1f.tfofleet.v1.ListSurveysRequest\x1a .tfofleet.v1.ListSurveysResponse\x12R\n" +
+	"\vListResults\x12\x1f.tfofleet.v1.ListResultsRequest\x1a .tfofleet.v1.ListResultsResponse0\x01\x12X\n" +
 	"\rExportResults\x12!.tfofleet.v1.ExportResultsRequest\x1a\".tfofleet.v1.ExportResultsResponse0\x01\x12F\n" +
 	"\aRunMesh\x12\x1b.tfofleet.v1.RunMeshRequest\x1a\x1c.tfofleet.v1.RunMeshResponse0\x01\x12\\\n" +
 	"\x0fCreateJoinToken\x12#.tfofleet.v1.CreateJoinTokenRequest\x1a$.tfofleet.v1.CreateJoinTokenResponse\x12Y\n" +
@@ -2972,7 +3106,7 @@ func file_tfofleet_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_tfofleet_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_tfofleet_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_tfofleet_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_tfofleet_v1_control_proto_goTypes = []any{
 	(SurveyMode)(0),                 // 0: tfofleet.v1.SurveyMode
 	(SurveyPhase)(0),                // 1: tfofleet.v1.SurveyPhase
@@ -2992,139 +3126,145 @@ var file_tfofleet_v1_control_proto_goTypes = []any{
 	(*PauseSurveyResponse)(nil),     // 15: tfofleet.v1.PauseSurveyResponse
 	(*ResumeSurveyRequest)(nil),     // 16: tfofleet.v1.ResumeSurveyRequest
 	(*ResumeSurveyResponse)(nil),    // 17: tfofleet.v1.ResumeSurveyResponse
-	(*ExportResultsRequest)(nil),    // 18: tfofleet.v1.ExportResultsRequest
-	(*ExportResultsResponse)(nil),   // 19: tfofleet.v1.ExportResultsResponse
-	(*SurveyState)(nil),             // 20: tfofleet.v1.SurveyState
-	(*ListSurveysRequest)(nil),      // 21: tfofleet.v1.ListSurveysRequest
-	(*ListSurveysResponse)(nil),     // 22: tfofleet.v1.ListSurveysResponse
-	(*RunMeshRequest)(nil),          // 23: tfofleet.v1.RunMeshRequest
-	(*RunMeshResponse)(nil),         // 24: tfofleet.v1.RunMeshResponse
-	(*CreateJoinTokenRequest)(nil),  // 25: tfofleet.v1.CreateJoinTokenRequest
-	(*CreateJoinTokenResponse)(nil), // 26: tfofleet.v1.CreateJoinTokenResponse
-	(*ListJoinTokensRequest)(nil),   // 27: tfofleet.v1.ListJoinTokensRequest
-	(*ListJoinTokensResponse)(nil),  // 28: tfofleet.v1.ListJoinTokensResponse
-	(*JoinToken)(nil),               // 29: tfofleet.v1.JoinToken
-	(*RevokeJoinTokenRequest)(nil),  // 30: tfofleet.v1.RevokeJoinTokenRequest
-	(*RevokeJoinTokenResponse)(nil), // 31: tfofleet.v1.RevokeJoinTokenResponse
-	(*ListProbesRequest)(nil),       // 32: tfofleet.v1.ListProbesRequest
-	(*ListProbesResponse)(nil),      // 33: tfofleet.v1.ListProbesResponse
-	(*GetProbeRequest)(nil),         // 34: tfofleet.v1.GetProbeRequest
-	(*GetProbeResponse)(nil),        // 35: tfofleet.v1.GetProbeResponse
-	(*BanProbeRequest)(nil),         // 36: tfofleet.v1.BanProbeRequest
-	(*BanProbeResponse)(nil),        // 37: tfofleet.v1.BanProbeResponse
-	(*DrainProbeRequest)(nil),       // 38: tfofleet.v1.DrainProbeRequest
-	(*DrainProbeResponse)(nil),      // 39: tfofleet.v1.DrainProbeResponse
-	(*LimitProbeRequest)(nil),       // 40: tfofleet.v1.LimitProbeRequest
-	(*LimitProbeResponse)(nil),      // 41: tfofleet.v1.LimitProbeResponse
-	(*CreateOperatorRequest)(nil),   // 42: tfofleet.v1.CreateOperatorRequest
-	(*CreateOperatorResponse)(nil),  // 43: tfofleet.v1.CreateOperatorResponse
-	(*ProbeInfo)(nil),               // 44: tfofleet.v1.ProbeInfo
-	nil,                             // 45: tfofleet.v1.ProbeSelector.MaxPerEntry
-	nil,                             // 46: tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
-	nil,                             // 47: tfofleet.v1.JoinToken.LabelsEntry
-	nil,                             // 48: tfofleet.v1.ProbeInfo.LabelsEntry
-	(*Target)(nil),                  // 49: tfofleet.v1.Target
-	(*SurveySpec)(nil),              // 50: tfofleet.v1.SurveySpec
-	(*VerdictCount)(nil),            // 51: tfofleet.v1.VerdictCount
-	(*timestamppb.Timestamp)(nil),   // 52: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 53: google.protobuf.Duration
-	(Family)(0),                     // 54: tfofleet.v1.Family
-	(Plan)(0),                       // 55: tfofleet.v1.Plan
-	(*Limits)(nil),                  // 56: tfofleet.v1.Limits
-	(*IssuedCertificate)(nil),       // 57: tfofleet.v1.IssuedCertificate
-	(*Host)(nil),                    // 58: tfofleet.v1.Host
-	(*HeldLease)(nil),               // 59: tfofleet.v1.HeldLease
-	(*ProbeStatus)(nil),             // 60: tfofleet.v1.ProbeStatus
-	(*ProbeEvent)(nil),              // 61: tfofleet.v1.ProbeEvent
+	(*ListResultsRequest)(nil),      // 18: tfofleet.v1.ListResultsRequest
+	(*ListResultsResponse)(nil),     // 19: tfofleet.v1.ListResultsResponse
+	(*ResultFile)(nil),              // 20: tfofleet.v1.ResultFile
+	(*ExportResultsRequest)(nil),    // 21: tfofleet.v1.ExportResultsRequest
+	(*ExportResultsResponse)(nil),   // 22: tfofleet.v1.ExportResultsResponse
+	(*SurveyState)(nil),             // 23: tfofleet.v1.SurveyState
+	(*ListSurveysRequest)(nil),      // 24: tfofleet.v1.ListSurveysRequest
+	(*ListSurveysResponse)(nil),     // 25: tfofleet.v1.ListSurveysResponse
+	(*RunMeshRequest)(nil),          // 26: tfofleet.v1.RunMeshRequest
+	(*RunMeshResponse)(nil),         // 27: tfofleet.v1.RunMeshResponse
+	(*CreateJoinTokenRequest)(nil),  // 28: tfofleet.v1.CreateJoinTokenRequest
+	(*CreateJoinTokenResponse)(nil), // 29: tfofleet.v1.CreateJoinTokenResponse
+	(*ListJoinTokensRequest)(nil),   // 30: tfofleet.v1.ListJoinTokensRequest
+	(*ListJoinTokensResponse)(nil),  // 31: tfofleet.v1.ListJoinTokensResponse
+	(*JoinToken)(nil),               // 32: tfofleet.v1.JoinToken
+	(*RevokeJoinTokenRequest)(nil),  // 33: tfofleet.v1.RevokeJoinTokenRequest
+	(*RevokeJoinTokenResponse)(nil), // 34: tfofleet.v1.RevokeJoinTokenResponse
+	(*ListProbesRequest)(nil),       // 35: tfofleet.v1.ListProbesRequest
+	(*ListProbesResponse)(nil),      // 36: tfofleet.v1.ListProbesResponse
+	(*GetProbeRequest)(nil),         // 37: tfofleet.v1.GetProbeRequest
+	(*GetProbeResponse)(nil),        // 38: tfofleet.v1.GetProbeResponse
+	(*BanProbeRequest)(nil),         // 39: tfofleet.v1.BanProbeRequest
+	(*BanProbeResponse)(nil),        // 40: tfofleet.v1.BanProbeResponse
+	(*DrainProbeRequest)(nil),       // 41: tfofleet.v1.DrainProbeRequest
+	(*DrainProbeResponse)(nil),      // 42: tfofleet.v1.DrainProbeResponse
+	(*LimitProbeRequest)(nil),       // 43: tfofleet.v1.LimitProbeRequest
+	(*LimitProbeResponse)(nil),      // 44: tfofleet.v1.LimitProbeResponse
+	(*CreateOperatorRequest)(nil),   // 45: tfofleet.v1.CreateOperatorRequest
+	(*CreateOperatorResponse)(nil),  // 46: tfofleet.v1.CreateOperatorResponse
+	(*ProbeInfo)(nil),               // 47: tfofleet.v1.ProbeInfo
+	nil,                             // 48: tfofleet.v1.ProbeSelector.MaxPerEntry
+	nil,                             // 49: tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
+	nil,                             // 50: tfofleet.v1.JoinToken.LabelsEntry
+	nil,                             // 51: tfofleet.v1.ProbeInfo.LabelsEntry
+	(*Target)(nil),                  // 52: tfofleet.v1.Target
+	(*SurveySpec)(nil),              // 53: tfofleet.v1.SurveySpec
+	(*VerdictCount)(nil),            // 54: tfofleet.v1.VerdictCount
+	(*timestamppb.Timestamp)(nil),   // 55: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 56: google.protobuf.Duration
+	(Family)(0),                     // 57: tfofleet.v1.Family
+	(Plan)(0),                       // 58: tfofleet.v1.Plan
+	(*Limits)(nil),                  // 59: tfofleet.v1.Limits
+	(*IssuedCertificate)(nil),       // 60: tfofleet.v1.IssuedCertificate
+	(*Host)(nil),                    // 61: tfofleet.v1.Host
+	(*HeldLease)(nil),               // 62: tfofleet.v1.HeldLease
+	(*ProbeStatus)(nil),             // 63: tfofleet.v1.ProbeStatus
+	(*ProbeEvent)(nil),              // 64: tfofleet.v1.ProbeEvent
 }
 var file_tfofleet_v1_control_proto_depIdxs = []int32{
-	49, // 0: tfofleet.v1.AddTargetsRequest.targets:type_name -> tfofleet.v1.Target
-	50, // 1: tfofleet.v1.CreateSurveyRequest.spec:type_name -> tfofleet.v1.SurveySpec
+	52, // 0: tfofleet.v1.AddTargetsRequest.targets:type_name -> tfofleet.v1.Target
+	53, // 1: tfofleet.v1.CreateSurveyRequest.spec:type_name -> tfofleet.v1.SurveySpec
 	0,  // 2: tfofleet.v1.CreateSurveyRequest.mode:type_name -> tfofleet.v1.SurveyMode
 	6,  // 3: tfofleet.v1.CreateSurveyRequest.probes:type_name -> tfofleet.v1.ProbeSelector
-	45, // 4: tfofleet.v1.ProbeSelector.max_per:type_name -> tfofleet.v1.ProbeSelector.MaxPerEntry
-	20, // 5: tfofleet.v1.GetSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
-	20, // 6: tfofleet.v1.WatchSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
-	20, // 7: tfofleet.v1.CancelSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
-	20, // 8: tfofleet.v1.PauseSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
-	20, // 9: tfofleet.v1.ResumeSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
-	1,  // 10: tfofleet.v1.SurveyState.phase:type_name -> tfofleet.v1.SurveyPhase
-	51, // 11: tfofleet.v1.SurveyState.counts:type_name -> tfofleet.v1.VerdictCount
-	52, // 12: tfofleet.v1.SurveyState.created:type_name -> google.protobuf.Timestamp
-	53, // 13: tfofleet.v1.SurveyState.elapsed:type_name -> google.protobuf.Duration
-	0,  // 14: tfofleet.v1.SurveyState.mode:type_name -> tfofleet.v1.SurveyMode
-	20, // 15: tfofleet.v1.ListSurveysResponse.surveys:type_name -> tfofleet.v1.SurveyState
-	6,  // 16: tfofleet.v1.RunMeshRequest.probes:type_name -> tfofleet.v1.ProbeSelector
-	54, // 17: tfofleet.v1.RunMeshRequest.family:type_name -> tfofleet.v1.Family
-	55, // 18: tfofleet.v1.RunMeshRequest.plan:type_name -> tfofleet.v1.Plan
-	53, // 19: tfofleet.v1.RunMeshRequest.timeout:type_name -> google.protobuf.Duration
-	53, // 20: tfofleet.v1.RunMeshRequest.lifetime:type_name -> google.protobuf.Duration
-	2,  // 21: tfofleet.v1.RunMeshResponse.phase:type_name -> tfofleet.v1.MeshPhase
-	53, // 22: tfofleet.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
-	46, // 23: tfofleet.v1.CreateJoinTokenRequest.labels:type_name -> tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
-	29, // 24: tfofleet.v1.ListJoinTokensResponse.tokens:type_name -> tfofleet.v1.JoinToken
-	47, // 25: tfofleet.v1.JoinToken.labels:type_name -> tfofleet.v1.JoinToken.LabelsEntry
-	52, // 26: tfofleet.v1.JoinToken.created:type_name -> google.protobuf.Timestamp
-	52, // 27: tfofleet.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
-	52, // 28: tfofleet.v1.JoinToken.revoked:type_name -> google.protobuf.Timestamp
-	44, // 29: tfofleet.v1.ListProbesResponse.probes:type_name -> tfofleet.v1.ProbeInfo
-	44, // 30: tfofleet.v1.GetProbeResponse.probe:type_name -> tfofleet.v1.ProbeInfo
-	56, // 31: tfofleet.v1.LimitProbeRequest.limits:type_name -> tfofleet.v1.Limits
-	57, // 32: tfofleet.v1.CreateOperatorResponse.issued:type_name -> tfofleet.v1.IssuedCertificate
-	48, // 33: tfofleet.v1.ProbeInfo.labels:type_name -> tfofleet.v1.ProbeInfo.LabelsEntry
-	52, // 34: tfofleet.v1.ProbeInfo.joined:type_name -> google.protobuf.Timestamp
-	52, // 35: tfofleet.v1.ProbeInfo.banned:type_name -> google.protobuf.Timestamp
-	52, // 36: tfofleet.v1.ProbeInfo.connected_since:type_name -> google.protobuf.Timestamp
-	52, // 37: tfofleet.v1.ProbeInfo.last_heard:type_name -> google.protobuf.Timestamp
-	58, // 38: tfofleet.v1.ProbeInfo.host:type_name -> tfofleet.v1.Host
-	59, // 39: tfofleet.v1.ProbeInfo.held:type_name -> tfofleet.v1.HeldLease
-	60, // 40: tfofleet.v1.ProbeInfo.status:type_name -> tfofleet.v1.ProbeStatus
-	52, // 41: tfofleet.v1.ProbeInfo.last_result:type_name -> google.protobuf.Timestamp
-	56, // 42: tfofleet.v1.ProbeInfo.limits:type_name -> tfofleet.v1.Limits
-	61, // 43: tfofleet.v1.ProbeInfo.events:type_name -> tfofleet.v1.ProbeEvent
-	3,  // 44: tfofleet.v1.ControlService.AddTargets:input_type -> tfofleet.v1.AddTargetsRequest
-	5,  // 45: tfofleet.v1.ControlService.CreateSurvey:input_type -> tfofleet.v1.CreateSurveyRequest
-	8,  // 46: tfofleet.v1.ControlService.GetSurvey:input_type -> tfofleet.v1.GetSurveyRequest
-	10, // 47: tfofleet.v1.ControlService.WatchSurvey:input_type -> tfofleet.v1.WatchSurveyRequest
-	12, // 48: tfofleet.v1.ControlService.CancelSurvey:input_type -> tfofleet.v1.CancelSurveyRequest
-	14, // 49: tfofleet.v1.ControlService.PauseSurvey:input_type -> tfofleet.v1.PauseSurveyRequest
-	16, // 50: tfofleet.v1.ControlService.ResumeSurvey:input_type -> tfofleet.v1.ResumeSurveyRequest
-	21, // 51: tfofleet.v1.ControlService.ListSurveys:input_type -> tfofleet.v1.ListSurveysRequest
-	18, // 52: tfofleet.v1.ControlService.ExportResults:input_type -> tfofleet.v1.ExportResultsRequest
-	23, // 53: tfofleet.v1.ControlService.RunMesh:input_type -> tfofleet.v1.RunMeshRequest
-	25, // 54: tfofleet.v1.ControlService.CreateJoinToken:input_type -> tfofleet.v1.CreateJoinTokenRequest
-	27, // 55: tfofleet.v1.ControlService.ListJoinTokens:input_type -> tfofleet.v1.ListJoinTokensRequest
-	30, // 56: tfofleet.v1.ControlService.RevokeJoinToken:input_type -> tfofleet.v1.RevokeJoinTokenRequest
-	32, // 57: tfofleet.v1.ControlService.ListProbes:input_type -> tfofleet.v1.ListProbesRequest
-	34, // 58: tfofleet.v1.ControlService.GetProbe:input_type -> tfofleet.v1.GetProbeRequest
-	36, // 59: tfofleet.v1.ControlService.BanProbe:input_type -> tfofleet.v1.BanProbeRequest
-	38, // 60: tfofleet.v1.ControlService.DrainProbe:input_type -> tfofleet.v1.DrainProbeRequest
-	40, // 61: tfofleet.v1.ControlService.LimitProbe:input_type -> tfofleet.v1.LimitProbeRequest
-	42, // 62: tfofleet.v1.ControlService.CreateOperator:input_type -> tfofleet.v1.CreateOperatorRequest
-	4,  // 63: tfofleet.v1.ControlService.AddTargets:output_type -> tfofleet.v1.AddTargetsResponse
-	7,  // 64: tfofleet.v1.ControlService.CreateSurvey:output_type -> tfofleet.v1.CreateSurveyResponse
-	9,  // 65: tfofleet.v1.ControlService.GetSurvey:output_type -> tfofleet.v1.GetSurveyResponse
-	11, // 66: tfofleet.v1.ControlService.WatchSurvey:output_type -> tfofleet.v1.WatchSurveyResponse
-	13, // 67: tfofleet.v1.ControlService.CancelSurvey:output_type -> tfofleet.v1.CancelSurveyResponse
-	15, // 68: tfofleet.v1.ControlService.PauseSurvey:output_type -> tfofleet.v1.PauseSurveyResponse
-	17, // 69: tfofleet.v1.ControlService.ResumeSurvey:output_type -> tfofleet.v1.ResumeSurveyResponse
-	22, // 70: tfofleet.v1.ControlService.ListSurveys:output_type -> tfofleet.v1.ListSurveysResponse
-	19, // 71: tfofleet.v1.ControlService.ExportResults:output_type -> tfofleet.v1.ExportResultsResponse
-	24, // 72: tfofleet.v1.ControlService.RunMesh:output_type -> tfofleet.v1.RunMeshResponse
-	26, // 73: tfofleet.v1.ControlService.CreateJoinToken:output_type -> tfofleet.v1.CreateJoinTokenResponse
-	28, // 74: tfofleet.v1.ControlService.ListJoinTokens:output_type -> tfofleet.v1.ListJoinTokensResponse
-	31, // 75: tfofleet.v1.ControlService.RevokeJoinToken:output_type -> tfofleet.v1.RevokeJoinTokenResponse
-	33, // 76: tfofleet.v1.ControlService.ListProbes:output_type -> tfofleet.v1.ListProbesResponse
-	35, // 77: tfofleet.v1.ControlService.GetProbe:output_type -> tfofleet.v1.GetProbeResponse
-	37, // 78: tfofleet.v1.ControlService.BanProbe:output_type -> tfofleet.v1.BanProbeResponse
-	39, // 79: tfofleet.v1.ControlService.DrainProbe:output_type -> tfofleet.v1.DrainProbeResponse
-	41, // 80: tfofleet.v1.ControlService.LimitProbe:output_type -> tfofleet.v1.LimitProbeResponse
-	43, // 81: tfofleet.v1.ControlService.CreateOperator:output_type -> tfofleet.v1.CreateOperatorResponse
-	63, // [63:82] is the sub-list for method output_type
-	44, // [44:63] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	48, // 4: tfofleet.v1.ProbeSelector.max_per:type_name -> tfofleet.v1.ProbeSelector.MaxPerEntry
+	23, // 5: tfofleet.v1.GetSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	23, // 6: tfofleet.v1.WatchSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	23, // 7: tfofleet.v1.CancelSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	23, // 8: tfofleet.v1.PauseSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	23, // 9: tfofleet.v1.ResumeSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
+	20, // 10: tfofleet.v1.ListResultsResponse.files:type_name -> tfofleet.v1.ResultFile
+	1,  // 11: tfofleet.v1.SurveyState.phase:type_name -> tfofleet.v1.SurveyPhase
+	54, // 12: tfofleet.v1.SurveyState.counts:type_name -> tfofleet.v1.VerdictCount
+	55, // 13: tfofleet.v1.SurveyState.created:type_name -> google.protobuf.Timestamp
+	56, // 14: tfofleet.v1.SurveyState.elapsed:type_name -> google.protobuf.Duration
+	0,  // 15: tfofleet.v1.SurveyState.mode:type_name -> tfofleet.v1.SurveyMode
+	23, // 16: tfofleet.v1.ListSurveysResponse.surveys:type_name -> tfofleet.v1.SurveyState
+	6,  // 17: tfofleet.v1.RunMeshRequest.probes:type_name -> tfofleet.v1.ProbeSelector
+	57, // 18: tfofleet.v1.RunMeshRequest.family:type_name -> tfofleet.v1.Family
+	58, // 19: tfofleet.v1.RunMeshRequest.plan:type_name -> tfofleet.v1.Plan
+	56, // 20: tfofleet.v1.RunMeshRequest.timeout:type_name -> google.protobuf.Duration
+	56, // 21: tfofleet.v1.RunMeshRequest.lifetime:type_name -> google.protobuf.Duration
+	2,  // 22: tfofleet.v1.RunMeshResponse.phase:type_name -> tfofleet.v1.MeshPhase
+	56, // 23: tfofleet.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	49, // 24: tfofleet.v1.CreateJoinTokenRequest.labels:type_name -> tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
+	32, // 25: tfofleet.v1.ListJoinTokensResponse.tokens:type_name -> tfofleet.v1.JoinToken
+	50, // 26: tfofleet.v1.JoinToken.labels:type_name -> tfofleet.v1.JoinToken.LabelsEntry
+	55, // 27: tfofleet.v1.JoinToken.created:type_name -> google.protobuf.Timestamp
+	55, // 28: tfofleet.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
+	55, // 29: tfofleet.v1.JoinToken.revoked:type_name -> google.protobuf.Timestamp
+	47, // 30: tfofleet.v1.ListProbesResponse.probes:type_name -> tfofleet.v1.ProbeInfo
+	47, // 31: tfofleet.v1.GetProbeResponse.probe:type_name -> tfofleet.v1.ProbeInfo
+	59, // 32: tfofleet.v1.LimitProbeRequest.limits:type_name -> tfofleet.v1.Limits
+	60, // 33: tfofleet.v1.CreateOperatorResponse.issued:type_name -> tfofleet.v1.IssuedCertificate
+	51, // 34: tfofleet.v1.ProbeInfo.labels:type_name -> tfofleet.v1.ProbeInfo.LabelsEntry
+	55, // 35: tfofleet.v1.ProbeInfo.joined:type_name -> google.protobuf.Timestamp
+	55, // 36: tfofleet.v1.ProbeInfo.banned:type_name -> google.protobuf.Timestamp
+	55, // 37: tfofleet.v1.ProbeInfo.connected_since:type_name -> google.protobuf.Timestamp
+	55, // 38: tfofleet.v1.ProbeInfo.last_heard:type_name -> google.protobuf.Timestamp
+	61, // 39: tfofleet.v1.ProbeInfo.host:type_name -> tfofleet.v1.Host
+	62, // 40: tfofleet.v1.ProbeInfo.held:type_name -> tfofleet.v1.HeldLease
+	63, // 41: tfofleet.v1.ProbeInfo.status:type_name -> tfofleet.v1.ProbeStatus
+	55, // 42: tfofleet.v1.ProbeInfo.last_result:type_name -> google.protobuf.Timestamp
+	59, // 43: tfofleet.v1.ProbeInfo.limits:type_name -> tfofleet.v1.Limits
+	64, // 44: tfofleet.v1.ProbeInfo.events:type_name -> tfofleet.v1.ProbeEvent
+	3,  // 45: tfofleet.v1.ControlService.AddTargets:input_type -> tfofleet.v1.AddTargetsRequest
+	5,  // 46: tfofleet.v1.ControlService.CreateSurvey:input_type -> tfofleet.v1.CreateSurveyRequest
+	8,  // 47: tfofleet.v1.ControlService.GetSurvey:input_type -> tfofleet.v1.GetSurveyRequest
+	10, // 48: tfofleet.v1.ControlService.WatchSurvey:input_type -> tfofleet.v1.WatchSurveyRequest
+	12, // 49: tfofleet.v1.ControlService.CancelSurvey:input_type -> tfofleet.v1.CancelSurveyRequest
+	14, // 50: tfofleet.v1.ControlService.PauseSurvey:input_type -> tfofleet.v1.PauseSurveyRequest
+	16, // 51: tfofleet.v1.ControlService.ResumeSurvey:input_type -> tfofleet.v1.ResumeSurveyRequest
+	24, // 52: tfofleet.v1.ControlService.ListSurveys:input_type -> tfofleet.v1.ListSurveysRequest
+	18, // 53: tfofleet.v1.ControlService.ListResults:input_type -> tfofleet.v1.ListResultsRequest
+	21, // 54: tfofleet.v1.ControlService.ExportResults:input_type -> tfofleet.v1.ExportResultsRequest
+	26, // 55: tfofleet.v1.ControlService.RunMesh:input_type -> tfofleet.v1.RunMeshRequest
+	28, // 56: tfofleet.v1.ControlService.CreateJoinToken:input_type -> tfofleet.v1.CreateJoinTokenRequest
+	30, // 57: tfofleet.v1.ControlService.ListJoinTokens:input_type -> tfofleet.v1.ListJoinTokensRequest
+	33, // 58: tfofleet.v1.ControlService.RevokeJoinToken:input_type -> tfofleet.v1.RevokeJoinTokenRequest
+	35, // 59: tfofleet.v1.ControlService.ListProbes:input_type -> tfofleet.v1.ListProbesRequest
+	37, // 60: tfofleet.v1.ControlService.GetProbe:input_type -> tfofleet.v1.GetProbeRequest
+	39, // 61: tfofleet.v1.ControlService.BanProbe:input_type -> tfofleet.v1.BanProbeRequest
+	41, // 62: tfofleet.v1.ControlService.DrainProbe:input_type -> tfofleet.v1.DrainProbeRequest
+	43, // 63: tfofleet.v1.ControlService.LimitProbe:input_type -> tfofleet.v1.LimitProbeRequest
+	45, // 64: tfofleet.v1.ControlService.CreateOperator:input_type -> tfofleet.v1.CreateOperatorRequest
+	4,  // 65: tfofleet.v1.ControlService.AddTargets:output_type -> tfofleet.v1.AddTargetsResponse
+	7,  // 66: tfofleet.v1.ControlService.CreateSurvey:output_type -> tfofleet.v1.CreateSurveyResponse
+	9,  // 67: tfofleet.v1.ControlService.GetSurvey:output_type -> tfofleet.v1.GetSurveyResponse
+	11, // 68: tfofleet.v1.ControlService.WatchSurvey:output_type -> tfofleet.v1.WatchSurveyResponse
+	13, // 69: tfofleet.v1.ControlService.CancelSurvey:output_type -> tfofleet.v1.CancelSurveyResponse
+	15, // 70: tfofleet.v1.ControlService.PauseSurvey:output_type -> tfofleet.v1.PauseSurveyResponse
+	17, // 71: tfofleet.v1.ControlService.ResumeSurvey:output_type -> tfofleet.v1.ResumeSurveyResponse
+	25, // 72: tfofleet.v1.ControlService.ListSurveys:output_type -> tfofleet.v1.ListSurveysResponse
+	19, // 73: tfofleet.v1.ControlService.ListResults:output_type -> tfofleet.v1.ListResultsResponse
+	22, // 74: tfofleet.v1.ControlService.ExportResults:output_type -> tfofleet.v1.ExportResultsResponse
+	27, // 75: tfofleet.v1.ControlService.RunMesh:output_type -> tfofleet.v1.RunMeshResponse
+	29, // 76: tfofleet.v1.ControlService.CreateJoinToken:output_type -> tfofleet.v1.CreateJoinTokenResponse
+	31, // 77: tfofleet.v1.ControlService.ListJoinTokens:output_type -> tfofleet.v1.ListJoinTokensResponse
+	34, // 78: tfofleet.v1.ControlService.RevokeJoinToken:output_type -> tfofleet.v1.RevokeJoinTokenResponse
+	36, // 79: tfofleet.v1.ControlService.ListProbes:output_type -> tfofleet.v1.ListProbesResponse
+	38, // 80: tfofleet.v1.ControlService.GetProbe:output_type -> tfofleet.v1.GetProbeResponse
+	40, // 81: tfofleet.v1.ControlService.BanProbe:output_type -> tfofleet.v1.BanProbeResponse
+	42, // 82: tfofleet.v1.ControlService.DrainProbe:output_type -> tfofleet.v1.DrainProbeResponse
+	44, // 83: tfofleet.v1.ControlService.LimitProbe:output_type -> tfofleet.v1.LimitProbeResponse
+	46, // 84: tfofleet.v1.ControlService.CreateOperator:output_type -> tfofleet.v1.CreateOperatorResponse
+	65, // [65:85] is the sub-list for method output_type
+	45, // [45:65] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_tfofleet_v1_control_proto_init() }
@@ -3141,7 +3281,7 @@ func file_tfofleet_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tfofleet_v1_control_proto_rawDesc), len(file_tfofleet_v1_control_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   46,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,7 @@ const (
 	ControlService_PauseSurvey_FullMethodName     = "/tfofleet.v1.ControlService/PauseSurvey"
 	ControlService_ResumeSurvey_FullMethodName    = "/tfofleet.v1.ControlService/ResumeSurvey"
 	ControlService_ListSurveys_FullMethodName     = "/tfofleet.v1.ControlService/ListSurveys"
+	ControlService_ListResults_FullMethodName     = "/tfofleet.v1.ControlService/ListResults"
 	ControlService_ExportResults_FullMethodName   = "/tfofleet.v1.ControlService/ExportResults"
 	ControlService_RunMesh_FullMethodName         = "/tfofleet.v1.ControlService/RunMesh"
 	ControlService_CreateJoinToken_FullMethodName = "/tfofleet.v1.ControlService/CreateJoinToken"
@@ -65,9 +66,11 @@ type ControlServiceClient interface {
 	ResumeSurvey(ctx context.Context, in *ResumeSurveyRequest, opts ...grpc.CallOption) (*ResumeSurveyResponse, error)
 	// ListSurveys tells of every survey, oldest first.
 	ListSurveys(ctx context.Context, in *ListSurveysRequest, opts ...grpc.CallOption) (*ListSurveysResponse, error)
-	// ExportResults sends the files of a survey's dataset. It can be called while
-	// the survey runs, and again with the cursor of the last message received: what
-	// came before is not sent a second time.
+	// ListResults tells the files of a dataset that are complete by now, in an
+	// order in which they may be copied.
+	ListResults(ctx context.Context, in *ListResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListResultsResponse], error)
+	// ExportResults sends files of a dataset, also while its survey runs. Who is cut
+	// off asks for those that he does not have.
 	ExportResults(ctx context.Context, in *ExportResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResultsResponse], error)
 	// RunMesh has probes measure each other, each ordered pair, and sends how far
 	// it is. The mesh ends with the call. Its dataset is exported like a survey's.
@@ -194,9 +197,28 @@ func (c *controlServiceClient) ListSurveys(ctx context.Context, in *ListSurveysR
 	return out, nil
 }
 
+func (c *controlServiceClient) ListResults(ctx context.Context, in *ListResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListResultsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[2], ControlService_ListResults_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListResultsRequest, ListResultsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_ListResultsClient = grpc.ServerStreamingClient[ListResultsResponse]
+
 func (c *controlServiceClient) ExportResults(ctx context.Context, in *ExportResultsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResultsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[2], ControlService_ExportResults_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[3], ControlService_ExportResults_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +237,7 @@ type ControlService_ExportResultsClient = grpc.ServerStreamingClient[ExportResul
 
 func (c *controlServiceClient) RunMesh(ctx context.Context, in *RunMeshRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunMeshResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[3], ControlService_RunMesh_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &ControlService_ServiceDesc.Streams[4], ControlService_RunMesh_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -347,9 +369,11 @@ type ControlServiceServer interface {
 	ResumeSurvey(context.Context, *ResumeSurveyRequest) (*ResumeSurveyResponse, error)
 	// ListSurveys tells of every survey, oldest first.
 	ListSurveys(context.Context, *ListSurveysRequest) (*ListSurveysResponse, error)
-	// ExportResults sends the files of a survey's dataset. It can be called while
-	// the survey runs, and again with the cursor of the last message received: what
-	// came before is not sent a second time.
+	// ListResults tells the files of a dataset that are complete by now, in an
+	// order in which they may be copied.
+	ListResults(*ListResultsRequest, grpc.ServerStreamingServer[ListResultsResponse]) error
+	// ExportResults sends files of a dataset, also while its survey runs. Who is cut
+	// off asks for those that he does not have.
 	ExportResults(*ExportResultsRequest, grpc.ServerStreamingServer[ExportResultsResponse]) error
 	// RunMesh has probes measure each other, each ordered pair, and sends how far
 	// it is. The mesh ends with the call. Its dataset is exported like a survey's.
@@ -407,6 +431,9 @@ func (UnimplementedControlServiceServer) ResumeSurvey(context.Context, *ResumeSu
 }
 func (UnimplementedControlServiceServer) ListSurveys(context.Context, *ListSurveysRequest) (*ListSurveysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSurveys not implemented")
+}
+func (UnimplementedControlServiceServer) ListResults(*ListResultsRequest, grpc.ServerStreamingServer[ListResultsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ListResults not implemented")
 }
 func (UnimplementedControlServiceServer) ExportResults(*ExportResultsRequest, grpc.ServerStreamingServer[ExportResultsResponse]) error {
 	return status.Error(codes.Unimplemented, "method ExportResults not implemented")
@@ -587,6 +614,17 @@ func _ControlService_ListSurveys_Handler(srv interface{}, ctx context.Context, d
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _ControlService_ListResults_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListResultsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControlServiceServer).ListResults(m, &grpc.GenericServerStream[ListResultsRequest, ListResultsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControlService_ListResultsServer = grpc.ServerStreamingServer[ListResultsResponse]
 
 func _ControlService_ExportResults_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ExportResultsRequest)
@@ -849,6 +887,11 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchSurvey",
 			Handler:       _ControlService_WatchSurvey_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ListResults",
+			Handler:       _ControlService_ListResults_Handler,
 			ServerStreams: true,
 		},
 		{
