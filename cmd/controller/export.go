@@ -13,30 +13,48 @@ import (
 )
 
 func (a *app) exportCommand() *cobra.Command {
-	var format oneOf
+	var (
+		format oneOf
+		o      operator
+		out    string
+	)
 	cmd := &cobra.Command{
-		Use:   "export DIR",
+		Use:   "export DIR|SURVEY",
 		Short: "Stream a dataset, one measurement per line, or in the form of another tool",
 		Long: `Stream a dataset to standard output: as jsonl or csv, one measurement per line
 with nothing left out, or in the form of another tool, with what that has words
 for: pathspider (result records with conditions), pto (an observation set file
 of the Path Transparency Observatory), pcapng (the SYN and SYN-ACK of every
-attempt that was captured).`,
+attempt that was captured).
+
+A survey of a fleet is named by its id; its dataset is fetched from the controller.
+With --out the dataset itself is copied, again only what is missing there.`,
 		Example: `  controller export tfo-survey-20260131T120000Z | jq -c 'select(.verdict == "option_dropped")'
   controller export tfo-survey-20260131T120000Z --format csv > measurements.csv
-  controller export tfo-survey-20260131T120000Z --format pcapng > handshakes.pcapng`,
+  controller export tfo-survey-20260131T120000Z --format pcapng > handshakes.pcapng
+  controller export k3ozxw2mdpqra --out ./dataset`,
 		Args: oneDirectory,
-		RunE: func(_ *cobra.Command, args []string) error {
-			if err := needDataset(args[0]); err != nil {
-				return err
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if out != "" {
+				return a.copyDataset(cmd.Context(), o, args[0], out)
 			}
-			out := &outlet{w: a.stdout}
-			err := writeExport(args[0], format.value, out)
-			if out.err != nil {
-				return out.err // not of the dataset
-			}
-			return unreadableDataset(err)
+			return o.withDatasets(cmd.Context(), args, func(dirs []string) error {
+				if err := needDataset(dirs[0]); err != nil {
+					return err
+				}
+				out := &outlet{w: a.stdout}
+				err := writeExport(dirs[0], format.value, out)
+				if out.err != nil {
+					return out.err // not of the dataset
+				}
+				return unreadableDataset(err)
+			})
 		},
+	}
+	o.addTo(cmd, false)
+	cmd.Flags().StringVar(&out, "out", "", "copy the dataset itself to `DIR`")
+	if err := cmd.MarkFlagDirname("out"); err != nil {
+		panic(err)
 	}
 	addOneOf(cmd, &format, "format", "how a measurement is written", append([]string{"jsonl", "csv"}, words(export.Formats())...)...)
 	return cmd

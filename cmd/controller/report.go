@@ -25,12 +25,13 @@ type reportFlags struct {
 	suffixLabels int
 	targets      bool
 	blame        []string
+	operator     operator
 }
 
 func (a *app) reportCommand() *cobra.Command {
 	f := &reportFlags{}
 	cmd := &cobra.Command{
-		Use:   "report DIR...",
+		Use:   "report DIR|SURVEY...",
 		Short: "Sum up datasets",
 		Long: `Sum up one or several datasets: shares of verdicts with their 95 % confidence
 interval, in groups, and who is to blame where several probes or repeats saw a
@@ -38,6 +39,7 @@ target. Beside every share of faults stands the noise, the share of targets
 where plain failed and Fast Open worked: what is not above it is chance.
 
 --by groups by one property or crosses two: ` + keyList() + `.
+A survey of a fleet is named by its id; its dataset is fetched from the controller.
 AS and country come from the files of --asn-db, a MaxMind database or text
 with a prefix and an AS in each line.`,
 		Example: `  controller report tfo-survey-20260131T120000Z
@@ -45,7 +47,9 @@ with a prefix and an AS in each line.`,
   controller report mon/ tue/ wed/ --by probe,port --by as --asn-db GeoLite2-ASN.mmdb
   controller report tfo-survey-20260131T120000Z --targets --blame path,target --format csv`,
 		Args: someDirectories,
-		RunE: func(cmd *cobra.Command, dirs []string) error { return a.reportDatasets(cmd, f, dirs) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.operator.withDatasets(cmd.Context(), args, func(dirs []string) error { return a.reportDatasets(cmd, f, dirs) })
+		},
 	}
 	fs := cmd.Flags()
 	addOneOf(cmd, &f.format, "format", "how the summary is written", report.Formats()...)
@@ -55,6 +59,7 @@ with a prefix and an AS in each line.`,
 	fs.IntVar(&f.suffixLabels, "suffix-labels", 0, "group --by suffix by the last `N` labels of a name (default its public suffix)")
 	fs.BoolVar(&f.targets, "targets", false, "write every target with what was seen of it, in JSON lines or CSV")
 	fs.StringSliceVar(&f.blame, "blame", nil, "with --targets: only those that `WHO` is to blame for: target, vantage, path, unknown")
+	f.operator.addTo(cmd, false)
 	completeWords(cmd, "by", words(aggregate.Keys())...)
 	completeWords(cmd, "blame", words(blame.Sides())...)
 	return cmd

@@ -86,7 +86,7 @@ func sendFile(dir, name string, buf []byte, send func(*pb.ExportResultsResponse)
 		if err != nil && !last {
 			return err
 		}
-		if err := send(&pb.ExportResultsResponse{File: name, Data: buf[:n], Last: last}); err != nil || last {
+		if err := send(&pb.ExportResultsResponse{File: name, Data: buf[:n], Last: last, Size: uint64(f.Size())}); err != nil || last {
 			return err
 		}
 	}

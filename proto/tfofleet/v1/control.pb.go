@@ -1159,6 +1159,7 @@ type ExportResultsResponse struct {
 	File          string                 `protobuf:"bytes,1,opt,name=file" json:"file,omitempty"`
 	Data          []byte                 `protobuf:"bytes,2,opt,name=data" json:"data,omitempty"`
 	Last          bool                   `protobuf:"varint,3,opt,name=last" json:"last,omitempty"` // the file is complete with it
+	Size          uint64                 `protobuf:"varint,4,opt,name=size" json:"size,omitempty"` // of the whole file, as it is now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1212,6 +1213,13 @@ func (x *ExportResultsResponse) GetLast() bool {
 		return x.Last
 	}
 	return false
+}
+
+func (x *ExportResultsResponse) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
 }
 
 // SurveyState counts every planned target exactly once:
@@ -2913,11 +2921,12 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\"D\n" +
 	"\x14ExportResultsRequest\x12\x16\n" +
 	"\x06survey\x18\x01 \x01(\tR\x06survey\x12\x14\n" +
-	"\x05files\x18\x02 \x03(\tR\x05files\"S\n" +
+	"\x05files\x18\x02 \x03(\tR\x05files\"g\n" +
 	"\x15ExportResultsResponse\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x12\n" +
-	"\x04last\x18\x03 \x01(\bR\x04last\"\x86\x05\n" +
+	"\x04last\x18\x03 \x01(\bR\x04last\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\"\x86\x05\n" +
 	"\vSurveyState\x12\x16\n" +
 	"\x06survey\x18\x01 \x01(\tR\x06survey\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12.\n" +
