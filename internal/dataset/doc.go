@@ -39,7 +39,7 @@
 // Columns, types, units and nulls are listed in SCHEMA.md, which a test keeps
 // true. The rules behind them:
 //
-//   - Flat tables; the only nested column is conditions, a LIST of strings.
+//   - Flat tables; the only nested columns are conditions and differences, LISTs of strings.
 //   - The unit is in the name: _us are microseconds, _bytes bytes. The kernel's
 //     clocks that feed them (TCP_INFO, the scheduler) are no finer than that,
 //     so nanoseconds are cut off, not rounded: us = ns / 1000. This and the
