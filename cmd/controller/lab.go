@@ -23,12 +23,16 @@ func (a *app) labCommand() *cobra.Command {
 	// No limit to the rate: nobody is disturbed. A timeout above that of a
 	// lost SYN and its retransmission.
 	f := &surveyFlags{lab: true, payload: "auto", concurrency: 512, timeout: 3 * time.Second}
-	var paths []string
+	var (
+		paths []string
+		mesh  bool
+	)
 	cmd := &cobra.Command{
 		Use:   "lab",
 		Short: "Survey an emulated internet and compare with its truth",
 		Long: `Build an emulated internet in network namespaces of this machine, survey every
-path of it, and print each verdict beside the truth.
+path of it, and print each verdict beside the truth. With --mesh probes at both
+ends of every path measure each other, and it is their joint verdict.
 
 Nothing leaves the machine. It needs root, or a kernel that allows unprivileged
 user namespaces. The exit code is 1 when a verdict differs from the truth.`,
@@ -36,6 +40,9 @@ user namespaces. The exit code is 1 when a verdict differs from the truth.`,
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.chooseSeed(false)
+			if mesh {
+				return a.labMesh(cmd.Context(), f, paths)
+			}
 			spec, err := f.spec()
 			if err != nil {
 				return err
@@ -43,6 +50,7 @@ user namespaces. The exit code is 1 when a verdict differs from the truth.`,
 			return a.surveyLab(cmd.Context(), f, &surveyRun{spec: spec, quiet: f.quiet, scratch: true}, paths...)
 		},
 	}
+	cmd.Flags().BoolVar(&mesh, "mesh", false, "measure from both ends")
 	cmd.Flags().StringArrayVar(&paths, "path", nil, "survey only the path `NAME`; repeatable (default all)")
 	addOneOf(cmd, &f.plan, "plan", "which attempts are made", "standard", "quick", "thorough")
 	addOneOf(cmd, &f.family, "family", "address family to measure", "any", "4", "6")

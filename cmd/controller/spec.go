@@ -13,6 +13,9 @@ import (
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
+// families are the words of --family.
+var families = map[string]pb.Family{"any": pb.Family_FAMILY_ANY, "4": pb.Family_FAMILY_IPV4, "6": pb.Family_FAMILY_IPV6}
+
 // spec turns the flags into what the survey asks of every probe.
 func (f *surveyFlags) spec() (*pb.SurveySpec, error) {
 	switch {
@@ -31,7 +34,7 @@ func (f *surveyFlags) spec() (*pb.SurveySpec, error) {
 	}
 	return &pb.SurveySpec{
 		Plan:    map[string]pb.Plan{"quick": pb.Plan_PLAN_QUICK, "standard": pb.Plan_PLAN_STANDARD, "thorough": pb.Plan_PLAN_THOROUGH}[f.plan.value],
-		Family:  map[string]pb.Family{"any": pb.Family_FAMILY_ANY, "4": pb.Family_FAMILY_IPV4, "6": pb.Family_FAMILY_IPV6}[f.family.value],
+		Family:  families[f.family.value],
 		Payload: payload, PayloadBytes: given,
 		Seed: f.seed, Rate: f.rate, Concurrency: f.concurrency,
 		Timeout: durationpb.New(f.timeout), Hold: durationpb.New(f.hold),

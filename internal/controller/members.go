@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -214,8 +215,11 @@ func (s *Server) DrainProbe(ctx context.Context, req *pb.DrainProbeRequest) (*pb
 	if s.cfg.Authority == nil {
 		return nil, errNoFleet
 	}
+	if err := s.isMember(ctx, req.GetProbe()); err != nil {
+		return nil, err
+	}
 	if err := s.cfg.Store.DrainProbe(ctx, req.GetProbe(), !req.GetUndo()); err != nil {
-		return nil, s.probeError(req.GetProbe(), err)
+		return nil, rpcError(err)
 	}
 	s.work.notify()
 	return &pb.DrainProbeResponse{}, nil
@@ -231,18 +235,26 @@ func (s *Server) LimitProbe(ctx context.Context, req *pb.LimitProbeRequest) (*pb
 	if !(rate >= 0) {
 		return nil, status.Errorf(codes.InvalidArgument, "rate %v: want 0 (no limit) or more", rate)
 	}
+	if err := s.isMember(ctx, req.GetProbe()); err != nil {
+		return nil, err
+	}
 	if err := s.cfg.Store.LimitProbe(ctx, req.GetProbe(), rate); err != nil {
-		return nil, s.probeError(req.GetProbe(), err)
+		return nil, rpcError(err)
 	}
 	s.send(req.GetProbe(), &pb.SessionResponse{Message: &pb.SessionResponse_Limits{Limits: req.GetLimits()}})
 	return &pb.LimitProbeResponse{}, nil
 }
 
-func (s *Server) probeError(name string, err error) error {
-	if errors.Is(err, store.ErrNotFound) {
-		return status.Errorf(codes.NotFound, "no probe called %q was ever connected", name)
+// isMember refuses the name of nobody.
+func (s *Server) isMember(ctx context.Context, probe string) error {
+	members, err := s.cfg.Authority.Members(ctx, identity.KindProbe)
+	if err != nil {
+		return memberError(err)
 	}
-	return rpcError(err)
+	if !slices.ContainsFunc(members, func(m identity.Member) bool { return m.Name == probe }) {
+		return errNoProbe(probe)
+	}
+	return nil
 }
 
 // CreateOperator implements ControlService.

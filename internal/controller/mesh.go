@@ -473,7 +473,7 @@ func (m *meshRun) document(state dataset.State) *dataset.Survey {
 }
 
 // write joins the ends of every pair and writes the dataset.
-func (m *meshRun) write() error {
+func (m *meshRun) write() (err error) {
 	rows := make([]dataset.MeshRow, len(m.pairs))
 	byClient := make(map[string][]measure.Measurement)
 	for i, pair := range m.pairs {
@@ -483,7 +483,9 @@ func (m *meshRun) write() error {
 			Arrivals: server.arrivals, Alarms: server.alarms, ServerLost: server.lost,
 		}
 		j := mesh.Judge(ends)
-		rows[i] = mesh.Row(m.id, pair, ends, &j)
+		if rows[i], err = m.row(pair, &ends, &j); err != nil {
+			return err
+		}
 		if j.Verdict == measure.JointPeerLost {
 			m.state.Lost++
 		} else {
@@ -502,4 +504,29 @@ func (m *meshRun) write() error {
 		return err
 	}
 	return m.writer.PutSurvey(m.document(dataset.StateDone))
+}
+
+// row is what the dataset has of a pair.
+func (m *meshRun) row(pair mesh.Pair, ends *mesh.Ends, j *measure.Judgement) (r dataset.MeshRow, err error) {
+	r = dataset.MeshRow{
+		Mesh: m.id, Client: pair.Client, Server: pair.Server, Family: 4, Port: pair.Port, Address: pair.Address[0], Item: uint64(pair.Index),
+		ClientLost: ends.Client == nil, ServerLost: ends.ServerLost, Nonce: ends.Nonce,
+	}
+	if pair.V6 {
+		r.Family = 6
+	}
+	if c := ends.Client; c != nil {
+		r.Started, r.Address, r.ClientVerdict = c.Started, c.Addr, c.Verdict
+	}
+	r.Judged(j)
+	batch := &pb.ArrivalBatch{}
+	for i := range j.Pairs {
+		if a := j.Pairs[i].Arrival; a != nil {
+			batch.Arrivals = append(batch.Arrivals, measure.ArrivalToWire(a))
+		}
+	}
+	if len(batch.GetArrivals()) > 0 {
+		r.Evidence, err = measure.EncodeArrivals(batch)
+	}
+	return r, err
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -33,6 +34,10 @@ type survey struct {
 	putting sync.Mutex
 	settled bool // guarded by putting: the controller ends in good order
 	paused  atomic.Bool
+
+	asking  sync.Mutex
+	asked   time.Time
+	missing []string // probes that it waits for, as of asked
 }
 
 func (v *survey) close() {
@@ -319,12 +324,34 @@ func (s *Server) state(ctx context.Context, id string) (*pb.SurveyState, error) 
 	if rec.Phase < store.Done {
 		st.Stalled = s.trouble.reason()
 		if len(rec.Probes) > 0 {
-			if st.Missing, err = s.cfg.Store.Missing(ctx, id, maxMissing); err != nil {
+			if st.Missing, err = s.missing(ctx, id); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return st, nil
+}
+
+// missingEvery is how often the store is asked who is waited for: it looks at
+// every chunk that is left.
+const missingEvery = 5 * time.Second
+
+// missing are the probes that a survey waits for, as they were a moment ago.
+func (s *Server) missing(ctx context.Context, id string) ([]string, error) {
+	v, ok := s.running(id)
+	if !ok {
+		return nil, nil
+	}
+	v.asking.Lock()
+	defer v.asking.Unlock()
+	if now := s.cfg.Now(); now.Sub(v.asked) >= missingEvery {
+		missing, err := s.cfg.Store.Missing(ctx, id, maxMissing)
+		if err != nil {
+			return nil, err
+		}
+		v.asked, v.missing = now, missing
+	}
+	return v.missing, nil
 }
 
 func (s *Server) notify(id string) {
