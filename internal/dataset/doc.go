@@ -6,10 +6,11 @@
 //	DIR/targets.parquet                                   the frozen targets in item order, one row group per chunk
 //	DIR/measurements/<survey>.<probe>.<chunk>.parquet     one row per measurement
 //	DIR/attempts/<survey>.<probe>.<chunk>.<sum>.parquet   one row per attempt
+//	DIR/mesh/<mesh>.parquet                               one row per measurement between two probes: what both saw
 //
 // DIR is a directory, or an s3:// URL of a prefix in a bucket (see package
-// place): whatever takes a dir takes both. Survey and probe are percent-encoded
-// in file names, a chunk is written with ten digits, so names sort in chunk
+// place): whatever takes a dir takes both. Names are percent-encoded in file
+// names, a chunk is written with ten digits, so names sort in chunk
 // order. The sum is the CRC-32C of the attempts, and stands in the metadata of
 // the measurements they belong to, under "tfofleet.attempts".
 //
@@ -39,7 +40,8 @@
 // Columns, types, units and nulls are listed in SCHEMA.md, which a test keeps
 // true. The rules behind them:
 //
-//   - Flat tables; the only nested column is conditions, a LIST of strings.
+//   - Flat tables; the only nested columns, conditions and differences, are LISTs of
+//     strings.
 //   - The unit is in the name: _us are microseconds, _bytes bytes. The kernel's
 //     clocks that feed them (TCP_INFO, the scheduler) are no finer than that,
 //     so nanoseconds are cut off, not rounded: us = ns / 1000. This and the

@@ -42,6 +42,10 @@ func Files(dir string) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
+	meshes, err := meshFiles(p)
+	if err != nil {
+		return nil, err
+	}
 	var files []File
 	var survey *File
 	for _, i := range whole {
@@ -58,7 +62,7 @@ func Files(dir string) ([]File, error) {
 	if files, err = chunkFilesOf(p, files, measurements, attempts); err != nil {
 		return nil, err
 	}
-	return append(files, *survey), nil
+	return append(append(files, meshes...), *survey), nil
 }
 
 // chunkFilesOf adds the files of all chunks in the order of [Chunks].
@@ -104,6 +108,9 @@ func splitName(name string) (dir, base string, ok bool) {
 		return "", name, true
 	}
 	dir, base, _ = strings.Cut(name, "/")
+	if dir == meshDir {
+		return dir, base, isMeshFile(base)
+	}
 	k, id, ok := parseKey(base)
 	switch {
 	case !ok:
@@ -142,11 +149,11 @@ func Missing(dir, survey string, files []File) ([]File, error) {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if err := p.Prepare(measurementsDir, attemptsDir); err != nil {
+	if err := p.Prepare(measurementsDir, attemptsDir, meshDir); err != nil {
 		return nil, err
 	}
 	have := make(map[File]bool)
-	for _, d := range []string{"", measurementsDir, attemptsDir} {
+	for _, d := range []string{"", measurementsDir, attemptsDir, meshDir} {
 		infos, err := p.List(d)
 		if err != nil {
 			return nil, err

@@ -53,7 +53,7 @@ func TestRoundTrip(t *testing.T) {
 	chunk := uint32(0)
 	rapid.Check(t, func(t *rapid.T) {
 		k := ChunkKey{"s1", "local", chunk}
-		ms := rapid.SliceOfN(genMeasurement(), 0, 20).Draw(t, "measurements")
+		ms := rapid.SliceOfN(genMeasurement(), 0, 8).Draw(t, "measurements")
 		if err := w.WriteChunk(k, ms); err != nil {
 			t.Fatal(err)
 		}

@@ -187,10 +187,10 @@ func benchNames(n int) (names []string) {
 }
 
 // BenchmarkPoll: a fleet of 1,000 asks for work, and all there is, 50,000
-// chunks, is pinned to others, and of 20,000 copies each has had its own.
+// chunks, is pinned to others, and of 4,000 copies each has had its own.
 func BenchmarkPoll(b *testing.B) {
 	benchmark(b, func(b *testing.B, stores ...store.Store) {
-		const sources = 10
+		const sources = 2
 		names := benchNames(2000)
 		benchSurveyOf(b, stores[0], store.Survey{ID: "copies", Mode: store.Copies, Copies: 2000, Probes: names}, sources, 64)
 		var claims sync.WaitGroup

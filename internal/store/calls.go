@@ -58,7 +58,7 @@ func (s *SQLite) CreateSurvey(ctx context.Context, v Survey) (Survey, error) {
 			v.ID, v.Request, v.Name, v.List.ID, spec, v.Mode, v.Copies, string(probes), Creating, v.Created.UnixNano())
 		t.exec(`INSERT INTO chunk (survey, chunk, source, copy, pin, shared, size, phase)
 			WITH RECURSIVE c(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM c WHERE i + 1 < ?1)
-			SELECT ?2, copy.key * ?1 + i, i, copy.key, copy.value, iif(?7, i, NULL), min(?3, ?4 - i * ?3), ?5 FROM json_each(?6) AS copy CROSS JOIN c WHERE i < ?1`,
+			SELECT ?2, copy.key * ?1 + i, i, copy.key, copy.value, iif(?7, ?2 || '/' || i, NULL), min(?3, ?4 - i * ?3), ?5 FROM json_each(?6) AS copy CROSS JOIN c WHERE i < ?1`,
 			v.List.Chunks(), v.ID, v.List.ChunkSize, int64(v.List.Targets), lease.Pending, string(pins), v.Mode == Copies)
 		t.delta(v.ID)[0] += int64(v.List.Targets) * int64(v.Copies)
 		t.flush()

@@ -57,7 +57,9 @@ func (s Survey) pins() []string {
 // nextOfCopies finds what a probe gets of a survey of copies: the first source
 // of which there is something for it, and the chunk. It is one look at the index
 // for each source, and both databases understand it. $1 is the survey, $2 the
-// first source to look at, $3 how many there are, $4 the probe.
+// first source to look at, $3 how many there are, $4 the probe. It does not name
+// the survey of a chunk: a planner that knows little of the table would take
+// another index, with all that is pending.
 //
 // Of a source that the probe was offered a copy of, it gets that copy, else one
 // that nobody was offered, and only then, when there is none, another one. That a
@@ -65,7 +67,7 @@ func (s Survey) pins() []string {
 // a source for the probe until a chunk of it becomes pending again.
 const nextOfCopies = `WITH RECURSIVE s(source) AS (SELECT CAST($2 AS bigint) UNION ALL SELECT source + 1 FROM s WHERE source + 1 < $3)
 	SELECT source, chunk FROM (SELECT source, (SELECT chunk FROM chunk AS c
-		WHERE c.survey = $1 AND c.shared = s.source AND c.phase = 1
+		WHERE c.shared = CAST($1 AS text) || '/' || s.source AND c.phase = 1
 		AND c.copy = coalesce((SELECT taken.copy FROM taken WHERE taken.survey = $1 AND taken.source = s.source AND taken.probe = $4), c.copy)
 		ORDER BY c.lease IS NOT NULL AND EXISTS (SELECT 1 FROM taken WHERE taken.survey = $1 AND taken.source = s.source AND taken.copy = c.copy), chunk LIMIT 1) AS chunk
 	FROM s) AS next WHERE chunk IS NOT NULL LIMIT 1`

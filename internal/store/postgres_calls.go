@@ -53,7 +53,7 @@ func (p *Postgres) CreateSurvey(ctx context.Context, v Survey) (created Survey, 
 		}
 		if tag.RowsAffected() == 1 {
 			if _, err := q.Exec(ctx, `INSERT INTO chunk (survey, chunk, source, copy, pin, shared, size, phase)
-				SELECT $1, (n - 1) * $5 + i, i, n - 1, pin, CASE WHEN $7 THEN i END, least($2, $3 - i * $2), $4
+				SELECT $1::text, (n - 1) * $5 + i, i, n - 1, pin, CASE WHEN $7 THEN $1::text || '/' || i END, least($2, $3 - i * $2), $4
 				FROM unnest($6::text[]) WITH ORDINALITY AS copy(pin, n) CROSS JOIN generate_series(0, $5::bigint - 1) AS i ORDER BY n, i`,
 				v.ID, int64(v.List.ChunkSize), int64(v.List.Targets), int16(lease.Pending), int64(v.List.Chunks()), v.pins(), v.Mode == Copies); err != nil {
 				return err

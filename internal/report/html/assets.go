@@ -22,7 +22,7 @@ func Assets() fs.FS {
 }
 
 // scripts of the report, in the order they run; each uses only those before it.
-var scripts = []string{"plot.js", "base.js", "unpack.js", "charts.js", "diagram.js", "table.js", "report.js"}
+var scripts = []string{"plot.js", "base.js", "unpack.js", "verdicts.js", "charts.js", "diagram.js", "table.js", "report.js"}
 
 func asset(name string) string {
 	b, err := files.ReadFile("page/" + name)

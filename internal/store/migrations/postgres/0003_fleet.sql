@@ -10,7 +10,7 @@ CREATE INDEX survey_running ON survey(created, id) WHERE phase = 2;
 ALTER TABLE chunk
 	ADD COLUMN copy bigint NOT NULL DEFAULT 0,
 	ADD COLUMN pin text COLLATE "C" NOT NULL DEFAULT '', -- the only probe that may measure it
-	ADD COLUMN shared bigint,                            -- source, in a survey of copies
+	ADD COLUMN shared text COLLATE "C",                  -- survey/source, in a survey of copies
 	ADD COLUMN writer text COLLATE "C",                  -- the controller that writes it
 	ADD COLUMN writing timestamptz;                      -- until when
 -- Checked for each of up to a million rows of a new survey, in one statement with its
@@ -18,7 +18,7 @@ ALTER TABLE chunk
 ALTER TABLE chunk DROP CONSTRAINT chunk_survey_fkey;
 DROP INDEX chunk_pending;
 CREATE INDEX chunk_pending ON chunk(survey, pin, chunk) WHERE phase = 1;
-CREATE INDEX chunk_shared ON chunk(survey, shared, chunk) WHERE phase = 1 AND shared IS NOT NULL;
+CREATE INDEX chunk_shared ON chunk(shared, chunk) WHERE phase = 1 AND shared IS NOT NULL;
 CREATE INDEX chunk_over ON chunk(survey, chunk) WHERE NOT written AND phase >= 5;
 
 -- Which copy of a chunk of the list a probe was offered, where it may have one.

@@ -8,12 +8,12 @@ CREATE INDEX survey_running ON survey(created, id) WHERE phase = 2;
 
 ALTER TABLE chunk ADD COLUMN copy INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE chunk ADD COLUMN pin TEXT NOT NULL DEFAULT '';       -- the only probe that may measure it
-ALTER TABLE chunk ADD COLUMN shared INTEGER;                     -- source, in a survey of copies
+ALTER TABLE chunk ADD COLUMN shared TEXT;                        -- survey/source, in a survey of copies
 ALTER TABLE chunk ADD COLUMN writer TEXT;                        -- the controller that writes it
 ALTER TABLE chunk ADD COLUMN writing INTEGER;                    -- until when, ns since 1970
 DROP INDEX chunk_pending;
 CREATE INDEX chunk_pending ON chunk(survey, pin, chunk) WHERE phase = 1;
-CREATE INDEX chunk_shared ON chunk(survey, shared, chunk) WHERE phase = 1 AND shared IS NOT NULL;
+CREATE INDEX chunk_shared ON chunk(shared, chunk) WHERE phase = 1 AND shared IS NOT NULL;
 CREATE INDEX chunk_over ON chunk(survey, chunk) WHERE written = 0 AND phase >= 5;
 
 -- Which copy of a chunk of the list a probe was offered, where it may have one.
