@@ -23,7 +23,9 @@ import (
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
-// Heartbeat is the interval of the controllers' probes.
+// Heartbeat is the interval of the controllers' probes, unless a controller is
+// told another one. With it a lease lapses after 11.5 s, and its targets go to
+// others after twice that.
 const Heartbeat = 500 * time.Millisecond
 
 // Fleet is controllers and probes as processes, each on a host of its own, and
@@ -139,6 +141,12 @@ func (c *Controller) Address() string { return net.JoinHostPort(c.Addr.String(),
 // Socket is where operators reach it.
 func (c *Controller) Socket() string { return filepath.Join(c.f.Dir, c.Name, "run", "controller.sock") }
 
+// Dataset is where a survey's dataset is, unless the controller has another place
+// for them.
+func (c *Controller) Dataset(s *Survey) string {
+	return filepath.Join(c.f.Dir, c.Name, "surveys", s.ID)
+}
+
 // Start starts it, again, and waits until it is ready.
 func (c *Controller) Start() {
 	c.f.t.Helper()
@@ -163,7 +171,7 @@ func (f *Fleet) says(p *Process, word string) {
 		if over, err := p.Ended(); over {
 			f.t.Fatalf("%s ended: %v", p.name, err)
 		}
-		return strings.Contains(p.out.last(), word)
+		return p.Says(word)
 	})
 }
 
@@ -282,6 +290,17 @@ func (f *Fleet) ask(what string, call func(context.Context, pb.ControlServiceCli
 			}
 		}
 		return false
+	})
+}
+
+// Delivered waits until all probes are connected, and the controllers have all of
+// their results.
+func (f *Fleet) Delivered(within time.Duration) {
+	f.t.Helper()
+	f.Await("all results delivered", within, func() bool {
+		return !slices.ContainsFunc(f.members(), func(i *pb.ProbeInfo) bool {
+			return i.GetConnectedSince() == nil || i.GetStatus().GetSpool().GetDepth() > 0
+		})
 	})
 }
 

@@ -3,7 +3,6 @@ package fleettest_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -64,7 +63,9 @@ func TestKilled(t *testing.T) {
 		}
 		st := s.Done(2 * fleettest.Patience)
 		t.Logf("%d probes killed: %d measured, %d interrupted", killed, st.GetMeasured(), st.GetInterrupted())
-		s.Check(filepath.Join(f.Dir, c.Name, "surveys", s.ID), copies)
+		if n := s.Check(c.Dataset(s), copies); n > 0 {
+			t.Errorf("%d were repeated, although all probes came back", n)
+		}
 		// What is with the engine or waits for it, and what has a result in a
 		// batch that is not full or in a group that is not on the disk.
 		const perKill = 2*8 + 64 + 64 + rate/5

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -123,6 +124,9 @@ func (p *Process) End(t testing.TB) {
 		t.Errorf("%s after SIGTERM: %v; it said:\n%s", p.name, p.err, p.out.last())
 	}
 }
+
+// Says reports whether the process has said a word since it was started.
+func (p *Process) Says(word string) bool { return strings.Contains(p.out.last(), word) }
 
 // Ended reports whether the process has ended by itself, and how.
 func (p *Process) Ended() (bool, error) {

@@ -71,6 +71,8 @@ func twoControllers(t *testing.T, f *fleettest.Fleet, probes, targets int, datas
 		t.Errorf("the survey ended as %v", st)
 	}
 	f.Connected()
-	s.Check(place.Join(datasets, s.ID), 1)
+	if n := s.Check(place.Join(datasets, s.ID), 1); n > 0 {
+		t.Errorf("%d were repeated, although no probe was lost", n)
+	}
 	f.End()
 }

@@ -60,7 +60,10 @@ func Run(t *testing.T, make func(testing.TB) Opener) {
 		"Writers":          testWriters,
 		"Spools":           testSpools,
 	} {
-		t.Run(name, func(t *testing.T) { f(t, newFixture(t, make(t))) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time is that of the disk
+			f(t, newFixture(t, make(t)))
+		})
 	}
 }
 

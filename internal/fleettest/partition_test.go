@@ -1,0 +1,143 @@
+package fleettest_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"tfofleet/internal/fleettest"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// partitioned is a fleet of a controller and probes in the middle of a survey.
+func partitioned(t *testing.T, probes, targets int) (*fleettest.Fleet, *fleettest.Controller, *fleettest.Survey) {
+	t.Helper()
+	f := fleettest.New(t, targets)
+	c := f.AddController()
+	for range probes {
+		f.AddProbe(150, f.Controllers) // SYNs per second; a target takes five
+	}
+	f.Connected()
+	s := f.Survey(c, targets, "--rate", "150", "--concurrency", "8")
+	s.Measured(uint64(targets / 10))
+	return f, c, s
+}
+
+// TestShortPartition: a probe cannot be heard, cannot hear, and both, for less
+// than a lease lasts. It goes on, and nothing is lost.
+func TestShortPartition(t *testing.T) {
+	t.Parallel()
+	const targets = 1200
+	f, c, s := partitioned(t, 2, targets)
+	p := f.Probes[0]
+	for _, d := range []fleettest.Direction{fleettest.FromHost, fleettest.ToHost, fleettest.BothWays} {
+		p.Cut(t, d)
+		s.Measured(s.State().GetMeasured() + 60) // the other one goes on
+		p.Heal(t, d)
+		f.Connected()
+		s.Measured(s.State().GetMeasured() + 60)
+	}
+	if st := s.Done(2 * fleettest.Patience); st.GetMeasured() != targets {
+		t.Errorf("the survey ended as %v", st)
+	}
+	if n := s.Check(c.Dataset(s), 1); n > 0 {
+		t.Errorf("%d were repeated", n)
+	}
+	f.End()
+}
+
+// TestLongPartition: probes that cannot be heard, cannot hear, and both, until
+// long after their leases lapsed. The one that is left makes the whole survey: what
+// the others are known to have begun is interrupted, the rest is repeated, and
+// says so. When they come back, their results change nothing that is settled.
+func TestLongPartition(t *testing.T) {
+	t.Parallel()
+	const targets = 1200
+	f, c, s := partitioned(t, 4, targets)
+	cut := []fleettest.Direction{fleettest.FromHost, fleettest.ToHost, fleettest.BothWays}
+	for i, d := range cut {
+		f.Probes[i].Cut(t, d)
+	}
+	f.Await("three probes lost", fleettest.Patience, func() bool {
+		return !slices.ContainsFunc(f.Probes[:3], func(p *fleettest.Probe) bool { return p.Info().GetConnectedSince() != nil })
+	})
+	st := s.Done(2 * fleettest.Patience)
+	for i, d := range cut {
+		f.Probes[i].Heal(t, d)
+	}
+	f.Delivered(2 * fleettest.Patience)
+	repeated := s.Check(c.Dataset(s), 1)
+	t.Logf("%d measured, %d interrupted, %d repeated", st.GetMeasured(), st.GetInterrupted(), repeated)
+	if repeated == 0 {
+		t.Error("none was repeated: the partition was too short")
+	}
+	f.End()
+}
+
+// TestHalfOpen: one end of the connections dies while the other end cannot know.
+func TestHalfOpen(t *testing.T) {
+	t.Parallel()
+	const targets = 1200
+	f, c, s := partitioned(t, 2, targets)
+	p := f.Probes[0]
+
+	// A probe loses power. The controller still has a session of the process
+	// before, and must not turn the next one away for ever.
+	p.Cut(t, fleettest.BothWays)
+	p.Kill()
+	p.Heal(t, fleettest.BothWays)
+	p.Launch()
+	f.Await("the probe is back", fleettest.Patience, func() bool {
+		return p.Info().GetConnectedSince() != nil && p.Says("connected")
+	})
+
+	// The controller does. The probe sends into nothing, and hears nothing.
+	c.Cut(t, fleettest.BothWays)
+	c.Kill()
+	c.Heal(t, fleettest.BothWays)
+	c.Start()
+	f.Connected()
+
+	st := s.Done(2 * fleettest.Patience)
+	const perKill = 2*8 + 64 + 64 + 30
+	if st.GetInterrupted() > perKill {
+		t.Errorf("the survey ended as %v", st)
+	}
+	if n := s.Check(c.Dataset(s), 1); n > 0 {
+		t.Errorf("%d were repeated", n)
+	}
+	f.End()
+}
+
+// TestNarrowUplink: results come ten times as fast as the uplink takes them.
+// Heartbeats do not wait behind them.
+func TestNarrowUplink(t *testing.T) {
+	t.Parallel()
+	const targets = 3000
+	const interval = 2 * time.Second // so that a busy machine is not taken for a slow link
+	f := fleettest.New(t, targets)
+	c := f.AddController("--heartbeat", interval.String())
+	p := f.AddProbe(3000, f.Controllers)
+	f.Connected()
+	p.Slow(t, 1_000_000, 32<<10)
+	begun, before := time.Now(), p.Sent(t)
+	s := f.Survey(c, targets, "--rate", "0", "--concurrency", "200")
+	var silent, oldest time.Duration
+	f.Await("the end of the survey", 2*fleettest.Patience, func() bool {
+		info := p.Info()
+		silent = max(silent, time.Since(info.GetLastHeard().AsTime()))
+		oldest = max(oldest, info.GetStatus().GetSpool().GetOldest().AsDuration())
+		return s.State().GetPhase() == pb.SurveyPhase_SURVEY_PHASE_DONE
+	})
+	rate := float64(p.Sent(t)-before) * 8 / time.Since(begun).Seconds()
+	t.Logf("the uplink took %.0f bit/s, a result waited for %v, a heartbeat came after %v", rate, oldest, silent)
+	if oldest < interval {
+		t.Errorf("no result waited longer than %v: the uplink was not narrow", oldest)
+	}
+	// They are sent a tenth sooner or later.
+	if late := silent - interval*11/10; late > interval {
+		t.Errorf("a heartbeat was %v late", late)
+	}
+	s.Check(c.Dataset(s), 1)
+	f.End()
+}
