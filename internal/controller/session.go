@@ -7,8 +7,10 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -97,8 +99,7 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.S
 	case hello.GetProbe() == "" || len(hello.GetProbe()) > 63 || hello.GetInstance() == "":
 		return status.Error(codes.InvalidArgument, "a probe has a name of 1 to 63 bytes and an instance")
 	case hello.GetProtocolMin() > protocol || hello.GetProtocolMax() < protocol:
-		return status.Errorf(codes.FailedPrecondition, "protocol %d is spoken here, not %d to %d: use a probe of the controller's version",
-			protocol, hello.GetProtocolMin(), hello.GetProtocolMax())
+		return errSkew(hello)
 	}
 	if err := s.mayBe(stream.Context(), hello.GetProbe()); err != nil {
 		return err
@@ -137,6 +138,22 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.S
 	default:
 		return status.Error(codes.Aborted, "the session was ended")
 	}
+}
+
+// errSkew turns a probe away that has no version of the protocol in common with
+// this controller. It is typed: package agent knows it by its reason, and does
+// not try again.
+func errSkew(h *pb.Hello) error {
+	st := status.Newf(codes.FailedPrecondition, "protocol %d is spoken here, not %d to %d: use a probe of the controller's version",
+		protocol, h.GetProtocolMin(), h.GetProtocolMax())
+	typed, err := st.WithDetails(&errdetails.ErrorInfo{
+		Reason: "PROTOCOL_UNSUPPORTED", Domain: "tfofleet",
+		Metadata: map[string]string{"protocol_min": strconv.Itoa(protocol), "protocol_max": strconv.Itoa(protocol)},
+	})
+	if err != nil {
+		return st.Err()
+	}
+	return typed.Err()
 }
 
 // join makes p the probe's session. The same process takes over from its older
