@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
@@ -221,6 +222,17 @@ func TestVersionSkew(t *testing.T) {
 		w, err := r.raw(t).hello(&pb.Hello{Probe: fmt.Sprint("p", c.min), Instance: "1", ProtocolMin: c.min, ProtocolMax: c.max})
 		if status.Code(err) != c.want || err == nil && w.GetProtocol() != 1 {
 			t.Errorf("protocol %d to %d: %v, %v", c.min, c.max, w, err)
+		}
+		if c.want == codes.OK {
+			continue
+		}
+		details := status.Convert(err).Details()
+		if len(details) != 1 {
+			t.Fatalf("protocol %d to %d: refused with %v, want one reason", c.min, c.max, details)
+		}
+		info, _ := details[0].(*errdetails.ErrorInfo)
+		if info.GetReason() != agent.SkewReason || info.GetMetadata()["protocol_min"] != "1" || info.GetMetadata()["protocol_max"] != "1" {
+			t.Errorf("protocol %d to %d: refused with %v", c.min, c.max, info)
 		}
 	}
 	for name, h := range map[string]*pb.Hello{"no name": {Instance: "1"}, "no instance": {Probe: "p"}, "long name": {Probe: strings.Repeat("p", 64), Instance: "1"}} {

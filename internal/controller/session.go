@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -139,18 +140,20 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.S
 	}
 }
 
-// errSkew refuses a probe with which there is no version of the protocol in
-// common. It is told by what it can read whatever its version.
-func errSkew(hello *pb.Hello) error {
+// errSkew turns a probe away that has no version of the protocol in common with
+// this controller. It is typed: package agent knows it by its reason, and does
+// not try again.
+func errSkew(h *pb.Hello) error {
 	st := status.Newf(codes.FailedPrecondition, "protocol %d is spoken here, not %d to %d: use a probe of the controller's version",
-		protocol, hello.GetProtocolMin(), hello.GetProtocolMax())
-	if detailed, err := st.WithDetails(&errdetails.ErrorInfo{
+		protocol, h.GetProtocolMin(), h.GetProtocolMax())
+	typed, err := st.WithDetails(&errdetails.ErrorInfo{
 		Reason: "PROTOCOL_UNSUPPORTED", Domain: "tfofleet",
-		Metadata: map[string]string{"protocol_min": fmt.Sprint(protocol), "protocol_max": fmt.Sprint(protocol)},
-	}); err == nil {
-		st = detailed
+		Metadata: map[string]string{"protocol_min": strconv.Itoa(protocol), "protocol_max": strconv.Itoa(protocol)},
+	})
+	if err != nil {
+		return st.Err()
 	}
-	return st.Err()
+	return typed.Err()
 }
 
 // join makes p the probe's session. The same process takes over from its older

@@ -37,6 +37,9 @@ type Fleet struct {
 	Controllers []*Controller
 	Probes      []*Probe
 
+	// By runs the programs that are added from now on: it gets their command line
+	// as its last arguments, and becomes the program by exec.
+	By []string
 	// Serve is an address on loopback, host:port, where something of the test
 	// listens that every controller has to reach at the same address.
 	Serve string
@@ -107,6 +110,7 @@ type Controller struct {
 	Control  pb.ControlServiceClient
 
 	f    *Fleet
+	by   []string
 	args []string
 	out  *output
 }
@@ -117,9 +121,10 @@ const port = "7443"
 // AddController starts another controller, with flags of its own.
 func (f *Fleet) AddController(args ...string) *Controller {
 	f.t.Helper()
-	c := &Controller{Host: f.Net.Add(), Name: fmt.Sprint("controller", len(f.Controllers)+1), f: f, out: &output{}}
+	c := &Controller{Host: f.Net.Add(), Name: fmt.Sprint("controller", len(f.Controllers)+1), f: f, by: f.By, out: &output{}}
+	f.mkdir(c.Data())
 	c.args = append([]string{
-		"serve", "--data", c.Name, "--listen", c.Address(), "--advertise", c.Address(), "--heartbeat", Heartbeat.String(), "--log-level", "debug",
+		"serve", "--data", c.Data(), "--socket", c.Socket(), "--listen", c.Address(), "--advertise", c.Address(), "--heartbeat", Heartbeat.String(), "--log-level", "debug",
 	}, args...)
 	f.Controllers = append(f.Controllers, c)
 	if f.Serve != "" {
@@ -138,19 +143,22 @@ func (f *Fleet) AddController(args ...string) *Controller {
 // Address is where probes reach it.
 func (c *Controller) Address() string { return net.JoinHostPort(c.Addr.String(), port) }
 
+// Data is the directory where it keeps everything.
+func (c *Controller) Data() string { return filepath.Join(c.f.Dir, c.Name, "data") }
+
 // Socket is where operators reach it.
 func (c *Controller) Socket() string { return filepath.Join(c.f.Dir, c.Name, "run", "controller.sock") }
 
 // Dataset is where a survey's dataset is, unless the controller has another place
 // for them.
 func (c *Controller) Dataset(s *Survey) string {
-	return filepath.Join(c.f.Dir, c.Name, "surveys", s.ID)
+	return filepath.Join(c.Data(), "surveys", s.ID)
 }
 
 // Start starts it, again, and waits until it is ready.
 func (c *Controller) Start() {
 	c.f.t.Helper()
-	c.Process = start(c.f.t, c.Host, c.Name, c.f.Dir, c.out, Program(c.f.t, "controller"), c.args...)
+	c.Process = start(c.f.t, c.Host, c.Name, c.f.Dir, c.out, slices.Concat(c.by, []string{Program(c.f.t, "controller")}, c.args))
 	c.f.says(c.Process, "ready")
 }
 
@@ -158,7 +166,7 @@ func (c *Controller) Start() {
 // fleet, as an operator would.
 func (c *Controller) CopyCA() (dir string) {
 	c.f.t.Helper()
-	if out, err := exec.Command("cp", "-rp", filepath.Join(c.f.Dir, c.Name, "ca"), filepath.Join(c.f.Dir, "ca")).CombinedOutput(); err != nil {
+	if out, err := exec.Command("cp", "-rp", filepath.Join(c.Data(), "ca"), filepath.Join(c.f.Dir, "ca")).CombinedOutput(); err != nil {
 		c.f.t.Fatalf("%v: %s", err, out)
 	}
 	return "ca"
@@ -195,6 +203,7 @@ type Probe struct {
 	Name     string
 
 	f    *Fleet
+	by   []string
 	args []string
 	out  *output
 }
@@ -228,13 +237,17 @@ func (f *Fleet) Token(prefix string, controllers []*Controller) (text string) {
 // NewProbe makes a probe that is no member yet, and does not run.
 func (f *Fleet) NewProbe(rate int, args ...string) *Probe {
 	f.t.Helper()
-	p := &Probe{Host: f.Net.Add(), Name: fmt.Sprintf("p%02d", len(f.Probes)+1), f: f, out: &output{}}
+	p := &Probe{Host: f.Net.Add(), Name: fmt.Sprintf("p%02d", len(f.Probes)+1), f: f, by: f.By, out: &output{}}
+	f.mkdir(p.Data())
 	f.Write(p.Name+".yaml", fmt.Sprintf("rate: %d\nnets:\n  allow: [%s]\ncontact_log:\n  path: %s\n",
 		rate, netip.PrefixFrom(f.target.V4, 16).Masked(), p.contacts()))
-	p.args = append([]string{"run", "--data", p.Name, "--policy", p.Name + ".yaml", "--netns", f.lab.ClientNetNS(), "--log-level", "debug"}, args...)
+	p.args = append([]string{"run", "--data", p.Data(), "--policy", p.Name + ".yaml", "--netns", f.lab.ClientNetNS(), "--log-level", "debug"}, args...)
 	f.Probes = append(f.Probes, p)
 	return p
 }
+
+// Data is the directory where it keeps everything.
+func (p *Probe) Data() string { return filepath.Join(p.f.Dir, p.Name) }
 
 func (p *Probe) contacts() string { return filepath.Join(p.f.Dir, p.Name+".contacts") }
 
@@ -248,7 +261,7 @@ func (p *Probe) Start() {
 // Launch starts it, again, and waits for nothing.
 func (p *Probe) Launch() {
 	p.f.t.Helper()
-	p.Process = start(p.f.t, p.Host, p.Name, p.f.Dir, p.out, Program(p.f.t, "probe"), p.args...)
+	p.Process = start(p.f.t, p.Host, p.Name, p.f.Dir, p.out, slices.Concat(p.by, []string{Program(p.f.t, "probe")}, p.args))
 }
 
 // Info is what the controllers know of the probe.
@@ -302,6 +315,13 @@ func (f *Fleet) Delivered(within time.Duration) {
 			return i.GetConnectedSince() == nil || i.GetStatus().GetSpool().GetDepth() > 0
 		})
 	})
+}
+
+func (f *Fleet) mkdir(dir string) {
+	f.t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		f.t.Fatal(err)
+	}
 }
 
 // Write writes a file of the fleet.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -81,9 +82,9 @@ func (o *output) last() string {
 }
 
 // start starts a program on a host. It is killed with the test.
-func start(t testing.TB, on *Host, name, dir string, out *output, program string, args ...string) *Process {
+func start(t testing.TB, on *Host, name, dir string, out *output, command []string) *Process {
 	t.Helper()
-	p := &Process{name: name, cmd: exec.Command(program, args...), out: out, over: make(chan struct{})}
+	p := &Process{name: name, cmd: exec.Command(command[0], command[1:]...), out: out, over: make(chan struct{})}
 	out.next()
 	p.cmd.Dir, p.cmd.Stderr = dir, out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -123,6 +124,12 @@ func (p *Process) End(t testing.TB) {
 	if p.err != nil {
 		t.Errorf("%s after SIGTERM: %v; it said:\n%s", p.name, p.err, p.out.last())
 	}
+}
+
+// Inside is the path of a file as the process sees it, which may have mounts of
+// its own.
+func (p *Process) Inside(path string) string {
+	return filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "root", path)
 }
 
 // Says reports whether the process has said a word since it was started.

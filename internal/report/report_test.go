@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -143,13 +144,15 @@ func samples(t testing.TB) map[string]*Summary {
 	for _, v := range measure.Verdicts() {
 		every = append(every, times(1, measured(v, at(4, 443))))
 	}
-	return map[string]*Summary{
+	all := map[string]*Summary{
 		"home":    home(t),
 		"trouble": trouble(t),
 		"empty":   aggregated(t, testSurvey()),
 		"running": aggregated(t, running, times(2, saving(at(4, 443), 30_000, 10_000))),
 		"every":   aggregated(t, testSurvey(), every...),
 	}
+	maps.Copy(all, fleets(t))
+	return all
 }
 
 func golden(t *testing.T, name, got string) {

@@ -94,6 +94,9 @@ func (p *page) head(s *Summary) {
 	}
 	list("probe", len(probes), func(i int) string { return probes[i] })
 	counts := []string{number(s.Measured) + " measured"}
+	if s.several() {
+		counts = []string{fmt.Sprintf("%s, %s measurements", number(s.Targets.N), number(s.Measured))}
+	}
 	for _, c := range []struct {
 		n    uint64
 		word string
@@ -153,7 +156,11 @@ func (p *page) verdicts(s *Summary) {
 		p.printf("\nNothing was measured.\n")
 		return
 	}
-	t := p.table("verdict", "targets", "share", "95 % CI", "meaning")
+	unit := "targets"
+	if s.several() {
+		unit = "n"
+	}
+	t := p.table("verdict", unit, "share", "95 % CI", "meaning")
 	used, wide := 0, len("95 % CI")
 	for _, c := range s.Verdicts {
 		v, _ := measure.ParseVerdict(c.Verdict) // 0 for one of a later version
@@ -183,6 +190,9 @@ func (p *page) groups(s *Summary) {
 		p.grouped("by "+strings.Join(c.Keys, ", "), c.Groups)
 	}
 }
+
+// several reports whether targets were measured more than once each.
+func (s *Summary) several() bool { return s.Targets.N > 0 && s.Targets.N < s.Measurements }
 
 // single is groups by one property as if they were crossed.
 func single(gs []Group) []Crossed {

@@ -53,7 +53,7 @@ T.measurements = (survey) => {
     e.preventDefault();
   });
 
-  const content = T.el("div", {class: "content"}), title = T.el("h2", {id: "dialogtitle"});
+  const content = T.el("div", {class: "content"}), title = T.el("h2", {id: "dialogtitle", tabindex: "-1", autofocus: true});
   const box = T.el("dialog", {"aria-labelledby": "dialogtitle"},
     T.el("div", {class: "bar"}, title, T.el("button", {type: "button", "aria-label": "Close", onclick: () => box.close()}, "✕")), content);
   box.addEventListener("click", (e) => e.target === box && box.close());
@@ -66,7 +66,8 @@ T.measurements = (survey) => {
     try {
       const r = await fetch(base + "evidence?" + new URLSearchParams({chunk: m.chunk, probe: m.probe, item: m.item}));
       if (!r.ok) throw new Error((await r.text()).trim());
-      content.replaceChildren(T.evidence(await r.json(), T.inside(content)));
+      const evidence = await r.json();
+      if (box.open && rows[at] === m) content.replaceChildren(T.evidence(evidence, T.inside(content)));
     } catch (e) {
       content.replaceChildren(T.el("p", {role: "alert"}, e.message));
     }

@@ -288,3 +288,22 @@ func TestParseBy(t *testing.T) {
 		}
 	}
 }
+
+// Every verdict has a slot of its own.
+func TestSlots(t *testing.T) {
+	var c Cell
+	for i, v := range measure.Verdicts() {
+		c.add(slotOf(measure.OutcomeMeasured, v))
+		if c.Verdict(v) != 1 || c.Measured() != uint64(i+1) || c.Refused()+c.Interrupted()+c.Unknown() != 0 {
+			t.Errorf("%v: %+v", v, c)
+		}
+	}
+	c = Cell{}
+	for _, o := range []measure.Outcome{measure.OutcomeRefused, measure.OutcomeInterrupted, 99} {
+		c.add(slotOf(o, measure.Supported))
+	}
+	c.add(slotOf(measure.OutcomeMeasured, 200) | transientBit)
+	if c.Measured() != 1 || c.Verdict(0) != 1 || c.Refused() != 1 || c.Interrupted() != 1 || c.Unknown() != 1 || c.Transient() != 1 || c.Measurements() != 4 || c.Faults() != 0 {
+		t.Errorf("%+v", c)
+	}
+}

@@ -13,24 +13,29 @@ type Cell struct {
 // A measurement is in one slot of its cell: the one of its verdict if it was
 // measured, and else that of its outcome.
 const (
-	slotUnknown     = 0 // a verdict of a later version
-	slotRefused     = 14
-	slotInterrupted = 15
-	slotOutcome     = 16 // an outcome of a later version
-	slots           = 17
+	slotUnknown     = 0  // a verdict of a later version
+	slotRefused     = 28 // verdicts are below
+	slotInterrupted = 29
+	slotOutcome     = 30 // an outcome of a later version
+	slots           = 31
 )
 
 // transientBit marks the slot of a measurement that carries
 // tfo.connectivity.transient.
 const transientBit = 0x80
 
+// verdictSlots are those of the verdicts this version has a name for.
+var verdictSlots = func() (slots [256]uint8) {
+	for _, v := range measure.Verdicts() {
+		slots[v] = uint8(v)
+	}
+	return slots
+}()
+
 func slotOf(o measure.Outcome, v measure.Verdict) uint8 {
 	switch o {
 	case measure.OutcomeMeasured:
-		if v < slotRefused {
-			return uint8(v)
-		}
-		return slotUnknown
+		return verdictSlots[v]
 	case measure.OutcomeRefused:
 		return slotRefused
 	case measure.OutcomeInterrupted:

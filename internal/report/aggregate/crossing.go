@@ -29,9 +29,28 @@ type codes [maxKeys]uint64
 type crossing struct {
 	dims  []int // numbers of the worker's dimensions
 	cells map[codes]*Cell
+	// few is the same cells by code, for one property with small codes: ports
+	// and ASes come in no order, and a map would be asked for each row.
+	few []*Cell
 }
 
+// smallCode is beyond every AS that is announced but the private ones of 32 bits.
+const smallCode = 1 << 19
+
 func (c *crossing) cell(k codes) *Cell {
+	if len(c.dims) == 1 && k[0] < smallCode {
+		if n := int(k[0]) + 1 - len(c.few); n > 0 {
+			c.few = append(c.few, make([]*Cell, n)...)
+		}
+		if c.few[k[0]] == nil {
+			c.few[k[0]] = c.find(k)
+		}
+		return c.few[k[0]]
+	}
+	return c.find(k)
+}
+
+func (c *crossing) find(k codes) *Cell {
 	cell := c.cells[k]
 	if cell == nil {
 		cell = new(Cell)

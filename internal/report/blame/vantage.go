@@ -14,7 +14,7 @@ import (
 const everywhere = 0.5
 
 // verdicts is more than there are of them.
-const verdicts = 16
+const verdicts = 28
 
 // Vantages counts, for every vantage point, how often it saw one verdict where
 // others saw another. The zero value has seen nothing.

@@ -75,6 +75,12 @@ type targetKey struct {
 
 func newRows(c *collection) rows {
 	r := rows{groupings: c.Groupings, targets: map[targetKey]int{}, probes: index[string]{}, sets: index[string]{}, labels: index[uint32]{}}
+	// Lists are never null for the page.
+	r.table = table{
+		Targets: targetTable{Item: []uint64{}, Addr: []string{}, Port: []uint16{}, Host: []string{}, Groups: []groupColumn{}},
+		Probes:  []string{}, Conditions: []string{}, Sets: [][]int{}, Target: []int{}, Probe: []int{}, Survey: []int{}, Verdict: []int{}, Set: []int{},
+		RTT: []int64{}, Saved: []any{}, Made: []int32{}, Block: []int{}, At: []int{},
+	}
 	for i := range r.verdicts {
 		r.verdicts[i] = noVerdict
 	}
@@ -83,7 +89,7 @@ func newRows(c *collection) rows {
 	}
 	for _, g := range c.Groupings {
 		r.names = append(r.names, index[string]{})
-		r.Targets.Groups = append(r.Targets.Groups, groupColumn{By: g.By})
+		r.Targets.Groups = append(r.Targets.Groups, groupColumn{By: g.By, Names: []string{}, Of: []int{}})
 	}
 	return r
 }

@@ -23,7 +23,8 @@ type Query struct {
 // All lists the queries, in the order of a summary.
 func All() []Query {
 	var qs []Query
-	for part := range strings.SplitSeq(headline, "-- query ") {
+	_, text, _ := strings.Cut(headline, "-- query ")
+	for part := range strings.SplitSeq(text, "-- query ") {
 		head, sql, ok := strings.Cut(part, "\n")
 		name, what, named := strings.Cut(head, ": ")
 		if ok && named {

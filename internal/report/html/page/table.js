@@ -162,7 +162,7 @@
   // T.dialog shows one measurement over the page.
   T.dialog = (n, t) => {
     const content = T.el("div", {class: "content"});
-    const title = T.el("h2", {id: "dialogtitle"});
+    const title = T.el("h2", {id: "dialogtitle", tabindex: "-1", autofocus: true});
     const place = T.el("span", {class: "muted"});
     const prev = T.el("button", {type: "button", onclick: () => now.go(now.at - 1)}, "‹ Previous");
     const next = T.el("button", {type: "button", onclick: () => now.go(now.at + 1)}, "Next ›");
