@@ -1,7 +1,9 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -21,71 +23,73 @@ const (
 	timeout = 5 * time.Second
 )
 
-// connect measures the peers of a task, until all have their result or the task
-// ends.
-func (w *Worker) connect(t *task, work *pb.ConnectTask, out *outbox) {
-	nonces := make(map[uint64]measure.Nonce, len(work.GetPeers()))
-	for _, p := range work.GetPeers() {
-		if len(p.GetNonce()) == len(measure.Nonce{}) {
-			nonces[uint64(p.GetIndex())] = measure.Nonce(p.GetNonce())
+// connector measures the peers of a task.
+type connector struct {
+	w      *Worker
+	peers  []*pb.Peer
+	nonces map[uint64]measure.Nonce // by index
+	runner *measure.Runner
+}
+
+func (w *Worker) connector(work *pb.ConnectTask) (*connector, error) {
+	c := &connector{w: w, peers: work.GetPeers(), nonces: make(map[uint64]measure.Nonce, len(work.GetPeers()))}
+	for _, p := range c.peers {
+		if len(p.GetNonce()) != len(measure.Nonce{}) {
+			return nil, fmt.Errorf("peer %d has a nonce of %d bytes", p.GetIndex(), len(p.GetNonce()))
 		}
-	}
-	patience := timeout
-	if d := work.GetTimeout().AsDuration(); d > 0 {
-		patience = d
+		c.nonces[uint64(p.GetIndex())] = measure.Nonce(p.GetNonce())
 	}
 	rate := work.GetRate()
 	if w.cfg.RateFor != nil {
 		rate = w.cfg.RateFor(rate)
 	}
-	r, err := measure.NewRunner(measure.Settings{
-		Plan: measure.Plan(work.GetPlan()), Payload: measure.PayloadKind(work.GetPayload()), Timeout: patience,
-		Nonce: func(t measure.Target) measure.Nonce { return nonces[t.Item] }, Permit: w.cfg.Permit,
+	var err error
+	c.runner, err = measure.NewRunner(measure.Settings{
+		Plan: measure.Plan(work.GetPlan()), Payload: measure.PayloadKind(work.GetPayload()), Timeout: cmp.Or(work.GetTimeout().AsDuration(), timeout),
+		Nonce: func(t measure.Target) measure.Nonce { return c.nonces[t.Item] }, Permit: w.cfg.Permit,
 	}, tfo.Config{Rate: rate, Concurrency: atATime, Shards: 1, NetNS: w.cfg.NetNS})
-	if err != nil {
-		w.log.Error("peers cannot be measured", "task", out.id, "reason", err)
-		return
-	}
+	return c, err
+}
+
+// run ends when every peer has its result, or the task does.
+func (c *connector) run(t *task, out *outbox) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	var left sync.WaitGroup
-	slots := make(chan struct{}, 2*atATime)
-	stopped := make(chan struct{})
 	go func() {
-		defer close(stopped)
 		select {
 		case <-t.end:
 			cancel()
-			r.Stop()
 		case <-ctx.Done():
 		}
 	}()
-	for _, p := range work.GetPeers() {
+	defer context.AfterFunc(ctx, c.runner.Stop)()
+	var left sync.WaitGroup
+	slots := make(chan struct{}, 2*atATime)
+	for _, p := range c.peers {
 		if ctx.Err() != nil {
 			break
 		}
 		slots <- struct{}{}
 		left.Add(1)
-		go func() {
-			target := measure.Target{Item: uint64(p.GetIndex()), Addr: w.reach(ctx, p), Port: uint16(p.GetPort())}
-			done := func(m measure.Measurement) {
-				if m.Outcome != 0 {
-					out.measured(m)
-				}
-				<-slots
-				left.Done()
+		go c.measure(ctx, p, func(m measure.Measurement) {
+			if m.Outcome != 0 {
+				out.measured(m)
 			}
-			if _, ok := nonces[target.Item]; !ok || !target.Addr.IsValid() || !w.contacted(target) {
-				done(measure.Measurement{Target: target, Outcome: measure.OutcomeInterrupted})
-				return
-			}
-			r.Submit(target, done)
-		}()
+			<-slots
+			left.Done()
+		})
 	}
 	left.Wait()
-	cancel()
-	<-stopped
-	r.Stop()
+	c.runner.Stop()
+}
+
+func (c *connector) measure(ctx context.Context, p *pb.Peer, done func(measure.Measurement)) {
+	t := measure.Target{Item: uint64(p.GetIndex()), Addr: c.w.reach(ctx, p), Port: uint16(p.GetPort())}
+	if !t.Addr.IsValid() || t.Port == 0 || !c.w.contacted(t) {
+		done(measure.Measurement{Target: t, Outcome: measure.OutcomeInterrupted})
+		return
+	}
+	c.runner.Submit(t, done)
 }
 
 // contacted notes that a peer is.

@@ -15,6 +15,9 @@ import (
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
+// patience is how long a connection may take where nothing else was said.
+const patience = 10 * time.Second
+
 // port is an open port, once somebody takes what arrives.
 type port struct {
 	spec     measure.ListenSpec
@@ -54,6 +57,9 @@ func (w *Worker) open(wire *pb.ListenSpec) (*port, error) {
 	if err != nil {
 		return nil, err
 	}
+	if spec.Lifetime <= 0 {
+		return nil, errors.New("a listener is open for a bounded time, and none is given")
+	}
 	allow := spec.Allow
 	if w.cfg.MayListen != nil {
 		answer, err := w.cfg.MayListen(spec.Port, spec.Lifetime)
@@ -62,10 +68,13 @@ func (w *Worker) open(wire *pb.ListenSpec) (*port, error) {
 		}
 		allow = both(allow, answer)
 	}
+	if spec.Patience <= 0 {
+		spec.Patience = patience
+	}
 	p := &port{spec: spec, out: make(chan *outbox, 1)}
 	p.listener, err = tfo.Listen(tfo.ListenConfig{
 		Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), spec.Port), NetNS: w.cfg.NetNS, Keys: w.cfg.Keys, Queue: spec.Queue,
-		Allow: allow, Patience: spec.Patience,
+		Allow: allow, Patience: spec.Patience, Drain: spec.Patience,
 		Arrived: func(a *tfo.Arrival) { p.take().arrived(a) }, Alarm: func(a tfo.Alarm) { p.take().alarm(a) },
 	})
 	return p, err
@@ -105,22 +114,22 @@ func both(a, b []netip.Prefix) []netip.Prefix {
 	return common
 }
 
-// serve has the ports open until the task ends, or their time has come.
+// serve has each port open until the task ends, or its time has come. A port
+// closes when no connection is open any more, or none can be that is still alive:
+// an end that is cut short would tell another fault.
 func (w *Worker) serve(t *task, open []*port, out *outbox) {
-	longest := time.Duration(0)
-	for _, p := range open {
-		p.out <- out
-		longest = max(longest, p.spec.Lifetime)
-	}
-	late := time.NewTimer(longest)
-	defer late.Stop()
-	select {
-	case <-t.end:
-	case <-late.C:
-	}
 	var closing sync.WaitGroup
 	for _, p := range open {
-		closing.Go(func() { p.listener.Close() })
+		p.out <- out
+		closing.Go(func() {
+			late := time.NewTimer(p.spec.Lifetime)
+			defer late.Stop()
+			select {
+			case <-t.end:
+			case <-late.C:
+			}
+			p.listener.Close()
+		})
 	}
 	closing.Wait()
 }

@@ -46,8 +46,10 @@ type Worker struct {
 	cfg Config
 	log hclog.Logger
 
+	stopping context.Context
+	stop     context.CancelFunc
+
 	mu     sync.Mutex
-	closed bool
 	tasks  map[string]*task
 	wg     sync.WaitGroup
 }
@@ -62,11 +64,13 @@ func (t *task) stop() { t.once.Do(func() { close(t.end) }) }
 
 // NewWorker makes a worker without tasks.
 func NewWorker(cfg Config) *Worker {
-	return &Worker{cfg: cfg, log: cfg.Logger.Named("mesh"), tasks: make(map[string]*task)}
+	w := &Worker{cfg: cfg, log: cfg.Logger.Named("mesh"), tasks: make(map[string]*task)}
+	w.stopping, w.stop = context.WithCancel(context.Background())
+	return w
 }
 
 // Start begins a task and says how it was taken. A task that is known is left as
-// it is.
+// it is: then there is nothing to say.
 func (w *Worker) Start(t *pb.Task, report Report) *pb.TaskState {
 	state := &pb.TaskState{Id: t.GetId()}
 	w.mu.Lock()
@@ -74,7 +78,7 @@ func (w *Worker) Start(t *pb.Task, report Report) *pb.TaskState {
 	if _, ok := w.tasks[t.GetId()]; ok {
 		return nil
 	}
-	if w.closed {
+	if w.stopping.Err() != nil {
 		state.Refused = "the probe is stopping"
 		return state
 	}
@@ -89,14 +93,19 @@ func (w *Worker) Start(t *pb.Task, report Report) *pb.TaskState {
 		}
 		run = func(out *outbox) { w.serve(this, listeners, out) }
 	case *pb.Task_Connect:
-		run = func(out *outbox) { w.connect(this, work.Connect, out) }
+		c, err := w.connector(work.Connect)
+		if err != nil {
+			state.Refused = err.Error()
+			return state
+		}
+		run = func(out *outbox) { c.run(this, out) }
 	default:
 		state.Refused = fmt.Sprintf("a task of kind %T is not known to this probe", work)
 		return state
 	}
 	w.tasks[t.GetId()] = this
 	w.wg.Go(func() {
-		out := newOutbox(t.GetId(), report, this, w.log)
+		out := newOutbox(w.stopping, t.GetId(), report, this, w.log)
 		run(out)
 		out.close()
 		w.mu.Lock()
@@ -123,10 +132,10 @@ func (w *Worker) Active() int {
 	return len(w.tasks)
 }
 
-// Close ends all tasks and waits for them.
+// Close ends all tasks and waits until they have reported, or nobody takes it.
 func (w *Worker) Close() {
 	w.mu.Lock()
-	w.closed = true
+	w.stop()
 	for _, t := range w.tasks {
 		t.stop()
 	}
