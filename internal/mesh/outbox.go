@@ -18,19 +18,23 @@ const (
 	partSize = 256
 	// partAge is how long something waits for more.
 	partAge = 300 * time.Millisecond
-	// reportTime is how long a part may take with all its repetitions; after that
-	// the other end is lost.
+	// reportTime is how long a part may take with all its repetitions, stopTime
+	// once the probe is stopping; after that the task is lost.
 	reportTime = time.Minute
+	stopTime   = 5 * time.Second
 	// roomFor is how much may wait; more is a controller that is gone.
 	roomFor = 1 << 16
 )
 
-// outbox collects what a task brings, and sends it part by part.
+// outbox collects what a task brings, and sends it part by part. The last part
+// says that all there was has been sent: where something was lost, there is none.
 type outbox struct {
 	id     string
 	report Report
 	task   *task
 	log    hclog.Logger
+	// stopping is done when the probe is.
+	stopping context.Context
 
 	mu           sync.Mutex
 	arrivals     []*pb.Arrival
@@ -38,14 +42,17 @@ type outbox struct {
 	measurements []measure.Measurement
 	dropped      int
 
+	// Of the sending goroutine.
+	part uint32
+	dead bool // nobody takes parts any more
+
 	more   chan struct{}
 	closed chan struct{}
 	over   chan struct{}
-	part   uint32
 }
 
-func newOutbox(id string, report Report, t *task, log hclog.Logger) *outbox {
-	o := &outbox{id: id, report: report, task: t, log: log, more: make(chan struct{}, 1), closed: make(chan struct{}), over: make(chan struct{})}
+func newOutbox(stopping context.Context, id string, report Report, t *task, log hclog.Logger) *outbox {
+	o := &outbox{stopping: stopping, id: id, report: report, task: t, log: log, more: make(chan struct{}, 1), closed: make(chan struct{}), over: make(chan struct{})}
 	go o.send()
 	return o
 }
@@ -107,7 +114,9 @@ func (o *outbox) send() {
 		for o.sendPart(false) {
 		}
 	}
-	o.sendPart(true)
+	if o.dropped == 0 { // nobody puts anything any more
+		o.sendPart(true)
+	}
 }
 
 // sendPart sends the next part, and reports whether more waits. The end is a
@@ -118,8 +127,8 @@ func (o *outbox) sendPart(end bool) (more bool) {
 	arrivals, alarms, measurements := first(&o.arrivals), first(&o.alarms), first(&o.measurements)
 	more = o.waiting() > 0
 	o.mu.Unlock()
-	if n == 0 && !end {
-		return false
+	if n == 0 && !end || o.dead {
+		return more
 	}
 	req := &pb.ReportTaskRequest{Id: o.id, Part: o.part, Last: end}
 	var err error
@@ -131,6 +140,8 @@ func (o *outbox) sendPart(end bool) (more bool) {
 	}
 	if err != nil {
 		o.log.Error("a part of a task cannot be sent", "task", o.id, "reason", err)
+		o.dead = true
+		o.task.stop()
 		return more
 	}
 	o.part++
@@ -150,17 +161,26 @@ func first[T any](list *[]T) []T {
 func (o *outbox) deliver(req *pb.ReportTaskRequest) {
 	ctx, cancel := context.WithTimeout(context.Background(), reportTime)
 	defer cancel()
+	defer context.AfterFunc(o.stopping, func() {
+		select {
+		case <-time.After(stopTime):
+			cancel()
+		case <-ctx.Done():
+		}
+	})()
 	pause := 100 * time.Millisecond
 	for {
 		over, err := o.report(ctx, req)
 		if err == nil {
 			if over {
+				o.dead = true
 				o.task.stop()
 			}
 			return
 		}
 		if ctx.Err() != nil {
 			o.log.Warn("a part of a task was not taken", "task", o.id, "part", req.GetPart(), "reason", err)
+			o.dead = true
 			o.task.stop()
 			return
 		}

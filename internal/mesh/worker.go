@@ -49,9 +49,9 @@ type Worker struct {
 	stopping context.Context
 	stop     context.CancelFunc
 
-	mu     sync.Mutex
-	tasks  map[string]*task
-	wg     sync.WaitGroup
+	mu    sync.Mutex
+	tasks map[string]*task
+	wg    sync.WaitGroup
 }
 
 // task is one under way.

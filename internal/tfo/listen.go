@@ -33,6 +33,9 @@ type ListenConfig struct {
 	Allow []netip.Prefix
 	// Patience is how long a connection may take, accept to end; 0 = 10 s.
 	Patience time.Duration
+	// Drain is how long Close leaves connections under way, where any are; 0 =
+	// 2 s. What ends no later than Patience has its true end with a Drain of that.
+	Drain time.Duration
 
 	// Arrived is given every connection at its end, Alarm what endangers the
 	// listener's own evidence. Both are called from the listener's loop, one
@@ -44,8 +47,7 @@ type ListenConfig struct {
 
 const (
 	defaultPatience = 10 * time.Second
-	// drainTime is how long Close leaves connections under way.
-	drainTime = 2 * time.Second
+	defaultDrain    = 2 * time.Second
 )
 
 // Listener accepts TFO connections, answers their requests, and reports what
@@ -75,6 +77,9 @@ func Listen(cfg ListenConfig) (*Listener, error) {
 	}
 	if cfg.Patience <= 0 {
 		cfg.Patience = defaultPatience
+	}
+	if cfg.Drain <= 0 {
+		cfg.Drain = defaultDrain
 	}
 	l := &Listener{cfg: cfg, done: make(chan struct{})}
 	err := cfg.NetNS.Do(func() (err error) {
@@ -107,8 +112,8 @@ func (l *Listener) Addr() netip.AddrPort { return l.addr }
 // by net.core.somaxconn.
 func (l *Listener) Queue() int { return l.queue }
 
-// Close takes no new connections, gives those under way 2 s to end, and
-// returns when the last Arrived has returned. It may be called again.
+// Close takes no new connections, gives those under way the time of Drain to
+// end, and returns when the last Arrived has returned. It may be called again.
 func (l *Listener) Close() error {
 	l.closed.Do(l.loop.stop)
 	<-l.done

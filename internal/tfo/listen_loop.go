@@ -102,7 +102,7 @@ func (l *listenLoop) run() {
 			l.accept(maxInbound)
 			unix.Close(l.lfd)
 			l.lfd = -1
-			drained = now + int64(drainTime)
+			drained = now + int64(l.cfg.Drain)
 		}
 		for c := l.open.first; c != nil && c.start+patience <= now; c = l.open.first {
 			l.finish(c, c.overdue(), 0)

@@ -454,6 +454,10 @@ func TestListenEnds(t *testing.T) {
 			t.Errorf("Close took %v", d)
 		}
 	})
+	run("silent while the listener ends", tfo.ListenConfig{Patience: time.Second, Drain: time.Minute}, tfo.ArrivalSilent, "", func(l *listener, port uint16) {
+		say(port, established(port), "AP", "HEAD ")
+		l.Close()
+	})
 }
 
 // Close serves what has been accepted, returns when it is over, may be called
