@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // patience is what a test may take on a busy machine before it hangs.
@@ -126,17 +128,24 @@ func (b *tab) until(condition string) {
 	}
 }
 
-// press presses keys, one after the other.
+// press presses keys, one after the other, as a keyboard does: what a key types
+// is not typed when the page has taken the key for something else.
 func (b *tab) press(keys ...string) {
 	b.t.Helper()
-	for _, k := range keys {
-		b.check(chromedp.Do(b, chromedp.KeyEvent(k)))
+	for _, r := range strings.Join(keys, "") {
+		k := kb.Keys[r]
+		if k == nil {
+			b.t.Fatalf("there is no key for %q", r)
+		}
+		for _, kind := range []input.DispatchKeyEventType{input.DispatchKeyEventTypeKeyDown, input.DispatchKeyEventTypeKeyUp} {
+			p := input.DispatchKeyEventParams{Type: kind, Key: k.Key, Code: k.Code, WindowsVirtualKeyCode: k.Windows, NativeVirtualKeyCode: k.Native}
+			if kind == input.DispatchKeyEventTypeKeyDown && k.Print {
+				p.Text, p.UnmodifiedText = k.Text, k.Unmodified
+			}
+			_, err := chromedp.Call(b, input.DispatchKeyEvent, p)
+			b.check(err)
+		}
 	}
-}
-
-func (b *tab) click(selector string) {
-	b.t.Helper()
-	b.check(chromedp.Do(b, chromedp.Click(chromedp.CSS(selector))))
 }
 
 // size makes it a window, or a phone.

@@ -28,7 +28,7 @@ T.measurements = (survey) => {
       body.append(...page.rows.map((m, i) => row(m, at + i)));
       more.hidden = !state.next;
       more.textContent = page.rows.length ? "More" : "Search on";
-      status.textContent = page.chunks === 0 ? "No chunk is finished yet." : `${T.number(rows.length)} shown, ${T.number(page.searched)} of ${T.plural(page.chunks, "finished chunk")} looked at.`;
+      status.textContent = page.chunks === 0 ? "No chunk is finished yet." : `${T.number(rows.length)} shown, ${state.next ? `up to chunk ${T.number(Math.min(page.chunks, page.searched + 1))}` : "all"} of ${T.plural(page.chunks, "finished chunk")}.`;
     } catch (e) {
       if (mine === loading) status.textContent = e.message;
     }

@@ -3,7 +3,7 @@
 // sends it and makes elements of it.
 const views = {};
 {
-  const done = (s) => s.planned - s.pending;
+  const done = (s) => s.measured + s.refused + s.interrupted;
   const ago = (t, now) => {
     if (!t) return "–";
     const s = Math.max(0, (now - Date.parse(t)) / 1000);
@@ -19,7 +19,7 @@ const views = {};
   const progress = (s) => {
     const bar = T.el("span", {});
     bar.style.width = (s.planned ? (100 * done(s)) / s.planned : 0) + "%";
-    return T.el("div", {class: "progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": s.planned, "aria-valuenow": done(s), "aria-label": "targets that ended"}, bar);
+    return T.el("div", {class: "progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": s.planned, "aria-valuenow": done(s), "aria-label": "targets that are through"}, bar);
   };
 
   const strip = (s, height) => T.strip(s.verdicts, s.verdicts.map((v) => v.count), s.measured, height);
@@ -30,7 +30,7 @@ const views = {};
     s.missing.length > 0 && T.el("p", {class: "trouble"}, `Waits for ${s.missing.join(", ")}: not connected.`),
   ];
 
-  views.surveys = (surveys) => T.el("section", {}, T.el("h2", {}, "Surveys"),
+  views.surveys = (surveys) => T.el("section", {}, T.el("h2", {class: "hidden"}, "Surveys"),
     surveys.length === 0 ? T.el("p", {class: "muted"}, "There is no survey yet.") :
       [...surveys].reverse().map((s) => T.el("a", {class: "card", href: "#/survey/" + encodeURIComponent(s.id), "data-key": s.id},
         T.el("div", {class: "line"}, T.el("h3", {}, s.name || s.id), phase(s), T.el("span", {class: "grow"}),
@@ -48,11 +48,11 @@ const views = {};
     s.measured > 0 ? [strip(s, 34), T.legend(s.verdicts, s.measured, (i) => choose(s.verdicts[i].name))] : T.el("p", {class: "muted"}, "Nothing is measured yet."));
 
   const mark = (what, good, text, because) => T.el("td", {"data-what": what}, T.el("span", {class: good === true ? "yes" : good === false ? "warn" : good === "off" ? "no" : ""}, text), because && T.el("span", {class: "because"}, because));
-  const connected = (p, now) => mark("connected", p.connected === "yes" ? true : p.connected === "no" ? "off" : false, p.connected === "yes" ? "yes, since " + ago(p.since, now).replace(" ago", "") : p.connected, p.connected === "banned" ? p.ban_reason : "");
+  const connected = (p, now) => mark("connected", p.connected === "yes" ? true : p.connected === "no" ? "off" : false, p.connected === "yes" ? "yes, for " + ago(p.since, now).replace(" ago", "") : p.connected, p.connected === "banned" ? p.ban_reason : "");
   const ready = (p) => mark("ready", p.connected !== "yes" ? "off" : p.ready === "yes" ? true : p.ready ? false : "", p.connected !== "yes" ? "–" : p.ready || "not looked yet", p.ready !== "yes" ? p.reason : "");
   const near = (p) => mark("near path", p.near_path === "clean" ? true : p.near_path ? false : "", p.near_path || "–", p.near_path !== "clean" ? p.near_detail : "");
 
-  views.probes = (probes, now) => T.el("section", {}, T.el("h2", {}, "Probes"),
+  views.probes = (probes, now) => T.el("section", {}, T.el("h2", {class: "hidden"}, "Probes"),
     probes.length === 0 ? T.el("p", {class: "muted"}, "No probe has joined yet.") :
       T.el("table", {class: "probes"},
         T.el("thead", {}, T.el("tr", {}, ["Probe", "Connected", "Ready", "Measuring", "Last result", "Near path"].map((h) => T.el("th", {scope: "col"}, h)))),
