@@ -52,7 +52,7 @@ func (b *bench) take(ctx context.Context, f *fleet, name string, n int) error {
 	if err != nil {
 		return err
 	}
-	frozen, err := dataset.OpenTargets(filepath.Join(f.process.data, "lists", list))
+	frozen, err := dataset.OpenTargets(filepath.Join(f.process.data, "surveys", "lists", list))
 	if err != nil {
 		return err
 	}
