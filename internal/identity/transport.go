@@ -2,6 +2,7 @@ package identity
 
 import (
 	"net"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 )
@@ -39,7 +40,31 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 		return nil, nil, err
 	}
 	info.holder, info.denial = t.ca.now().verify(auth.(credentials.TLSInfo).State.PeerCertificates)
+	if info.denial != nil {
+		conn = brief(conn, strangerLife)
+	}
 	return conn, info, nil
+}
+
+// strangerLife is how long the connection of somebody without a certificate of
+// the fleet may last: long enough for the slowest enrolment or recovery, see
+// Methods. Whoever opens connections or calls and says nothing gets rid of them.
+const strangerLife = 45 * time.Second
+
+// brief ends a connection after some time.
+func brief(c net.Conn, life time.Duration) net.Conn {
+	return &briefConn{c, time.AfterFunc(life, func() { c.Close() })}
+}
+
+type briefConn struct {
+	net.Conn
+	end *time.Timer
+}
+
+// Close implements net.Conn.
+func (c *briefConn) Close() error {
+	c.end.Stop()
+	return c.Conn.Close()
 }
 
 // Clone implements credentials.TransportCredentials.
