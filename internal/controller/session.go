@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -88,7 +89,7 @@ func (p *session) begin(w *pb.Welcome) error {
 
 // Session implements ProbeService.
 func (s *Server) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.SessionResponse]) error {
-	first, err := stream.Recv()
+	first, err := greeting(stream)
 	if err != nil {
 		return err
 	}
@@ -137,6 +138,31 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.S
 		return errStopping
 	default:
 		return status.Error(codes.Aborted, "the session was ended")
+	}
+}
+
+// patience is how long a probe that opened a session may take to say Hello.
+const patience = 10 * time.Second
+
+// greeting is the first message of a session.
+func greeting(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.SessionResponse]) (*pb.SessionRequest, error) {
+	type message struct {
+		*pb.SessionRequest
+		err error
+	}
+	heard := make(chan message, 1)
+	// Nothing but the end of the call ends a Recv, so it waits elsewhere.
+	go func() {
+		m, err := stream.Recv()
+		heard <- message{m, err}
+	}()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case m := <-heard:
+		return m.SessionRequest, m.err
+	case <-late.C:
+		return nil, status.Errorf(codes.DeadlineExceeded, "no Hello within %v", patience)
 	}
 }
 
