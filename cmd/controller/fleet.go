@@ -153,6 +153,13 @@ func (c *fleet) openMirror(addr string) ([]string, error) {
 	return []string{told.String()}, nil
 }
 
+// handshake is the time for TLS and the beginning of HTTP/2; maxCalls is how many
+// calls a connection may have open.
+const (
+	handshake = 10 * time.Second
+	maxCalls  = 100
+)
+
 // build makes the gRPC server with all its services. Who may call what is one
 // table, which the guard enforces.
 func (c *fleet) build() {
@@ -162,6 +169,11 @@ func (c *fleet) build() {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 15 * time.Second, PermitWithoutStream: true}),
 		// A probe that vanished without a word must not keep its name taken.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		// A caller that is slow on purpose takes up little, and not for long: what
+		// it may do before anybody knows who it is, and how many calls it may leave
+		// open. A probe has two at a time, and opens the next ones before those end.
+		grpc.ConnectionTimeout(handshake),
+		grpc.MaxConcurrentStreams(maxCalls),
 		grpc.WaitForHandlers(true))
 	c.rpc = grpc.NewServer(options...)
 	c.server.Register(c.rpc)
