@@ -158,8 +158,14 @@ func (c *Controller) Dataset(s *Survey) string {
 // Start starts it, again, and waits until it is ready.
 func (c *Controller) Start() {
 	c.f.t.Helper()
-	c.Process = start(c.f.t, c.Host, c.Name, c.f.Dir, c.out, slices.Concat(c.by, []string{Program(c.f.t, "controller")}, c.args))
+	c.Launch()
 	c.f.says(c.Process, "ready")
+}
+
+// Launch starts it, again, and waits for nothing.
+func (c *Controller) Launch() {
+	c.f.t.Helper()
+	c.Process = start(c.f.t, c.Host, c.Name, c.f.Dir, c.out, slices.Concat(c.by, []string{Program(c.f.t, "controller")}, c.args))
 }
 
 // CopyCA copies the CA for another controller, to a directory in that of the

@@ -132,6 +132,9 @@ func (p *Process) Inside(path string) string {
 	return filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "root", path)
 }
 
+// Said is all that the program has said, in all of its runs.
+func (p *Process) Said() string { return p.out.all() }
+
 // Says reports whether the process has said a word since it was started.
 func (p *Process) Says(word string) bool { return strings.Contains(p.out.last(), word) }
 
