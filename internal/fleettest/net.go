@@ -71,6 +71,34 @@ func (n *Network) Add() *Host {
 	return h
 }
 
+// Renumber gives the host another address in place of the one it has, as a NAT
+// does that has lost its state: what comes to the old one is dropped.
+func (h *Host) Renumber(t testing.TB) {
+	t.Helper()
+	gateway := h.Addr.Prev()
+	for gateway.As4()[3] != 1 {
+		gateway = gateway.Prev()
+	}
+	old := h.Addr
+	h.Addr = old.Next()
+	err := h.own.do(func() error {
+		l, err := netlink.LinkByName(uplink)
+		if err != nil {
+			return err
+		}
+		if err := netlink.AddrDel(l, &netlink.Addr{IPNet: &net.IPNet{IP: old.AsSlice(), Mask: net.CIDRMask(24, 32)}}); err != nil {
+			return err
+		}
+		if err := up(uplink, h.Addr); err != nil {
+			return err
+		}
+		return netlink.RouteReplace(&netlink.Route{Gw: gateway.AsSlice()})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // up gives a link its address and brings it up.
 func up(name string, addr netip.Addr) error {
 	l, err := netlink.LinkByName(name)

@@ -1,7 +1,12 @@
 package fleettest_test
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +111,55 @@ func TestHalfOpen(t *testing.T) {
 	if n := s.Check(c.Dataset(s), 1); n > 0 {
 		t.Errorf("%d were repeated", n)
 	}
+	f.End()
+}
+
+// TestAddressChanges: the address under which a probe is seen is another one in
+// the middle of a survey, and its connections lead nowhere. It comes back by
+// itself.
+func TestAddressChanges(t *testing.T) {
+	t.Parallel()
+	const targets = 1200
+	f, c, s := partitioned(t, 2, targets)
+	p := f.Probes[0]
+	p.Renumber(t)
+	f.Await("a session from the other address", 2*fleettest.Patience, func() bool {
+		return strings.HasPrefix(p.Info().GetAddress(), p.Addr.String()+":")
+	})
+	if st := s.Done(2 * fleettest.Patience); st.GetMeasured()+st.GetInterrupted() != targets {
+		t.Errorf("the survey ended as %v", st)
+	}
+	f.Delivered(2 * fleettest.Patience)
+	s.Check(c.Dataset(s), 1)
+	f.End()
+}
+
+// TestClonedProbe: two virtual machines are made of one image. The second one is
+// turned away, with the names of both hosts; the first one notices nothing.
+func TestClonedProbe(t *testing.T) {
+	t.Parallel()
+	const targets = 300
+	f, c, s := partitioned(t, 1, targets)
+	f.By = []string{"unshare", "--uts", "sh", "-c", `hostname clone && exec "$@"`, "sh"}
+	clone := f.NewProbe(150)
+	if out, err := exec.Command("cp", "-rp", filepath.Join(f.Probes[0].Data(), "identity"), clone.Data()).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	clone.Launch()
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Await("the clone is turned away", fleettest.Patience, func() bool {
+		return clone.Says(fmt.Sprintf(`connected from host \"%s\" already, so that host \"clone\" is turned away`, name))
+	})
+	if st := s.Done(fleettest.Patience); st.GetMeasured() != targets {
+		t.Errorf("the survey ended as %v", st)
+	}
+	if clone.Says("connected: session") || len(clone.Contacts()) > 0 {
+		t.Error("the clone was let in")
+	}
+	s.Check(c.Dataset(s), 1)
 	f.End()
 }
 
