@@ -53,7 +53,7 @@ func TestReportsFail(t *testing.T) {
 	t.Parallel()
 	l := labtest.NewMesh(t, lab.MeshConfig{Seed: 1, Hosts: 3})
 	members := membersOf(t, l)
-	failed := 0
+	var failed atomic.Int32
 	for _, m := range members {
 		broken := map[string]bool{}
 		m.desk.fail = func(req *pb.ReportTaskRequest) (bool, error) { // every part once
@@ -62,7 +62,7 @@ func TestReportsFail(t *testing.T) {
 				return false, nil
 			}
 			broken[key] = true
-			failed++
+			failed.Add(1)
 			return false, errors.New("the controller is away")
 		}
 	}
@@ -71,8 +71,8 @@ func TestReportsFail(t *testing.T) {
 			t.Error(m)
 		}
 	}
-	if failed < 4*len(members) {
-		t.Errorf("only %d reports failed", failed)
+	if n := failed.Load(); n < 4*int32(len(members)) {
+		t.Errorf("only %d reports failed", n)
 	}
 }
 
