@@ -13,6 +13,7 @@ import (
 	"tfofleet/internal/report"
 	"tfofleet/internal/report/aggregate"
 	"tfofleet/internal/report/blame"
+	"tfofleet/internal/report/html"
 	"tfofleet/internal/report/origin"
 )
 
@@ -45,6 +46,7 @@ with a prefix and an AS in each line.`,
 		Example: `  controller report tfo-survey-20260131T120000Z
   controller report tfo-survey-20260131T120000Z --format json | jq .verdicts
   controller report mon/ tue/ wed/ --by probe,port --by as --asn-db GeoLite2-ASN.mmdb
+  controller report tfo-survey-20260131T120000Z --format html > report.html
   controller report tfo-survey-20260131T120000Z --targets --blame path,target --format csv`,
 		Args: someDirectories,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -52,7 +54,7 @@ with a prefix and an AS in each line.`,
 		},
 	}
 	fs := cmd.Flags()
-	addOneOf(cmd, &f.format, "format", "how the summary is written", report.Formats()...)
+	addOneOf(cmd, &f.format, "format", "how the summary is written", append(report.Formats(), "html")...)
 	fs.StringArrayVar(&f.by, "by", nil, "also group by `KEY` or KEY,KEY; repeatable")
 	fs.StringArrayVar(&f.asnDBs, "asn-db", nil, "`FILE` that tells AS and country of addresses; repeatable")
 	fs.Var(&f.prefixes, "prefix", "group --by prefix by these blocks (default every /24 and /48); repeatable")
@@ -98,11 +100,24 @@ func (a *app) reportDatasets(cmd *cobra.Command, f *reportFlags, dirs []string) 
 	if err := needDatasets(dirs); err != nil {
 		return err
 	}
+	if f.format.value == "html" {
+		return a.reportPage(cmd.Context(), q, dirs)
+	}
 	s, err := report.Summarize(cmd.Context(), q, dirs...)
 	if err != nil {
 		return unreadableDataset(err)
 	}
 	return report.Render(a.stdout, s, f.format.value, report.OptionsFor(a.stdout))
+}
+
+// reportPage writes one file for a browser, which needs nothing else.
+func (a *app) reportPage(ctx context.Context, q report.Query, dirs []string) error {
+	out := &outlet{w: a.stdout}
+	err := html.Write(ctx, out, html.Options{Query: q}, dirs...)
+	if out.err != nil {
+		return out.err // not of the dataset
+	}
+	return unreadableDataset(err)
 }
 
 func (a *app) reportTargets(cmd *cobra.Command, f *reportFlags, q report.Query, dirs []string) error {

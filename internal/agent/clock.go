@@ -60,7 +60,8 @@ func (c *clock) heard(server time.Time, asked time.Time) {
 	trip := time.Since(asked)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.offset, c.known = c.wall().Round(0).Add(-trip/2).Sub(server), true
+	jump := c.now() - c.ahead // the next look adds it
+	c.offset, c.known = c.wall().Round(0).Add(-trip/2).Sub(server)-jump, true
 }
 
 // off is by how much the wall clock is ahead of the controller's.

@@ -262,6 +262,15 @@ func TestClock(t *testing.T) {
 			}
 		}
 		off(3*time.Second - time.Hour + 600*time.Millisecond)
+
+		// The controller is heard between a jump and the look that notes it, as when
+		// NTP sets the clock while the probe connects: the jump counts once.
+		ahead = 5 * time.Hour
+		c.heard(time.Now().Add(ahead-time.Second), time.Now())
+		if j := c.look(); j == 0 {
+			t.Error("no jump")
+		}
+		off(time.Second)
 	})
 }
 

@@ -91,7 +91,7 @@ func tail(s string) string {
 // Await waits for what must come true, and fails the test when it does not.
 func (f *Fleet) Await(what string, within time.Duration, cond func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(within); !cond(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(within); !cond(); time.Sleep(40 * time.Millisecond) { // an operator has 50 calls per second
 		if time.Now().After(deadline) {
 			f.t.Fatal("never came: " + what)
 		}
@@ -202,8 +202,10 @@ type Probe struct {
 	*Process // the last one
 	Name     string
 
+	// By is as in Fleet.
+	By []string
+
 	f    *Fleet
-	by   []string
 	args []string
 	out  *output
 }
@@ -237,7 +239,7 @@ func (f *Fleet) Token(prefix string, controllers []*Controller) (text string) {
 // NewProbe makes a probe that is no member yet, and does not run.
 func (f *Fleet) NewProbe(rate int, args ...string) *Probe {
 	f.t.Helper()
-	p := &Probe{Host: f.Net.Add(), Name: fmt.Sprintf("p%02d", len(f.Probes)+1), f: f, by: f.By, out: &output{}}
+	p := &Probe{Host: f.Net.Add(), Name: fmt.Sprintf("p%02d", len(f.Probes)+1), By: f.By, f: f, out: &output{}}
 	f.mkdir(p.Data())
 	f.Write(p.Name+".yaml", fmt.Sprintf("rate: %d\nnets:\n  allow: [%s]\ncontact_log:\n  path: %s\n",
 		rate, netip.PrefixFrom(f.target.V4, 16).Masked(), p.contacts()))
@@ -261,18 +263,24 @@ func (p *Probe) Start() {
 // Launch starts it, again, and waits for nothing.
 func (p *Probe) Launch() {
 	p.f.t.Helper()
-	p.Process = start(p.f.t, p.Host, p.Name, p.f.Dir, p.out, slices.Concat(p.by, []string{Program(p.f.t, "probe")}, p.args))
+	p.Process = start(p.f.t, p.Host, p.Name, p.f.Dir, p.out, slices.Concat(p.By, []string{Program(p.f.t, "probe")}, p.args))
 }
 
 // Info is what the controllers know of the probe.
 func (p *Probe) Info() *pb.ProbeInfo {
 	p.f.t.Helper()
-	for _, i := range p.f.members() {
-		if strings.HasPrefix(i.GetName(), p.Name+"-") {
+	return p.f.Info(p.Name)
+}
+
+// Info is what the controllers know of the member whose token had the prefix.
+func (f *Fleet) Info(prefix string) *pb.ProbeInfo {
+	f.t.Helper()
+	for _, i := range f.members() {
+		if strings.HasPrefix(i.GetName(), prefix+"-") {
 			return i
 		}
 	}
-	p.f.t.Fatalf("nobody knows %s", p.Name)
+	f.t.Fatalf("nobody knows %s", prefix)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package fleettest
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -219,25 +220,31 @@ func (h *Host) Do(f func() error) error { return h.own.do(f) }
 type thread struct {
 	ns   netns.NsHandle
 	jobs chan func()
+	over chan struct{}
 }
 
 func newThread(t testing.TB) *thread {
 	t.Helper()
-	th := &thread{jobs: make(chan func())}
-	made, over := make(chan error), make(chan struct{})
+	th := &thread{ns: netns.None(), jobs: make(chan func()), over: make(chan struct{})}
+	made, stop := make(chan error), make(chan struct{})
 	go func() {
-		defer close(over)
+		defer close(th.over)
 		runtime.LockOSThread() // and never unlocked: the thread ends with it
 		var err error
 		th.ns, err = netns.New()
 		made <- err
-		for f := range th.jobs {
-			f()
+		for {
+			select {
+			case f := <-th.jobs:
+				f()
+			case <-stop:
+				return
+			}
 		}
 	}()
 	t.Cleanup(func() {
-		close(th.jobs)
-		<-over
+		close(stop)
+		<-th.over
 		if th.ns.IsOpen() {
 			th.ns.Close()
 		}
@@ -258,7 +265,11 @@ func newThread(t testing.TB) *thread {
 }
 
 func (th *thread) do(f func() error) error {
-	done := make(chan error)
-	th.jobs <- func() { done <- f() }
-	return <-done
+	done := make(chan error, 1)
+	select {
+	case th.jobs <- func() { done <- f() }:
+		return <-done
+	case <-th.over:
+		return errors.New("the network of the test is gone")
+	}
 }
