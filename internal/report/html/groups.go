@@ -65,8 +65,11 @@ func (c *collection) shares(s *report.Summary) []Shares {
 		out = append(out, c.bars(titles["family"], s.ByFamily))
 	}
 	for _, x := range s.By {
-		if slices.Contains(x.Keys, "probe") && len(x.Keys) > 1 || len(x.Groups) < 2 {
-			continue // a heat map, or one bar that is that of all
+		if slices.Contains(x.Keys, "probe") && len(x.Keys) > 1 {
+			continue // a heat map
+		}
+		if len(x.Groups) < 2 && !c.asked(x.Keys) {
+			continue // one bar, which is that of all
 		}
 		groups := make([]report.Group, len(x.Groups))
 		for i, g := range x.Groups {
@@ -75,6 +78,12 @@ func (c *collection) shares(s *report.Summary) []Shares {
 		out = append(out, c.bars(title(x.Keys), groups))
 	}
 	return out
+}
+
+// asked reports whether groups were asked for, rather than drawn because they
+// are of use to most.
+func (c *collection) asked(keys []string) bool {
+	return slices.ContainsFunc(c.Query.By, func(b aggregate.By) bool { return b.String() == strings.Join(keys, ",") })
 }
 
 func (c *collection) bars(by string, groups []report.Group) Shares {
