@@ -69,7 +69,7 @@ func (b *bench) reconnect(ctx context.Context) error {
 	}
 	c := f.probes.Counts() // what is dropped later is over
 	f.probes.Release()
-	st, err := f.wait(ctx, id)
+	st, err := f.wait(ctx, id, func() {})
 	if err != nil {
 		return err
 	}

@@ -54,14 +54,16 @@ func create(ctx context.Context, f *fleet, list string, mode pb.SurveyMode) (id 
 	return resp.GetSurvey(), err
 }
 
-// wait waits for the end of a survey, and returns how it ended.
-func (f *fleet) wait(ctx context.Context, id string) (st *pb.SurveyState, err error) {
+// wait waits for the end of a survey, calling tell now and then, and returns how
+// it ended.
+func (f *fleet) wait(ctx context.Context, id string, tell func()) (st *pb.SurveyState, err error) {
 	asked := time.Time{}
 	err = errors.Join(f.await(ctx, "the end of the survey", time.Hour, func() bool {
 		if time.Since(asked) < 50*time.Millisecond { // an operator may ask so often and no more
 			return false
 		}
 		asked = time.Now()
+		tell()
 		var resp *pb.GetSurveyResponse
 		resp, err = f.process.ctl.GetSurvey(ctx, &pb.GetSurveyRequest{Survey: id})
 		st = resp.GetState()

@@ -71,7 +71,7 @@ func (b *bench) take(ctx context.Context, f *fleet, name string, n int) error {
 		return err
 	}
 	created := time.Since(begun)
-	tell := b.progress(f, name, n)
+	tell := f.progress(name, "results acknowledged", n, f.probes.Acked)
 	err = f.await(ctx, "all results acknowledged", time.Hour, func() bool { tell(); return f.probes.Acked() >= n })
 	if err != nil {
 		return err
@@ -80,7 +80,8 @@ func (b *bench) take(ctx context.Context, f *fleet, name string, n int) error {
 	results.drop() // the room may be needed
 	profiled()
 	profiled = b.profiled(f.process, name+"-writing")
-	st, err := f.wait(ctx, id)
+	tell = f.progress(name, "chunks written", frozen.Chunks(), func() int { return f.written(id) })
+	st, err := f.wait(ctx, id, tell)
 	if err != nil {
 		return err
 	}
@@ -106,9 +107,9 @@ func (b *bench) take(ctx context.Context, f *fleet, name string, n int) error {
 	return nil
 }
 
-// progress returns what tells now and then how far a survey is, and what the
+// progress returns what tells now and then how far something is, and what the
 // controller has in memory.
-func (b *bench) progress(f *fleet, name string, n int) func() {
+func (f *fleet) progress(name, what string, of int, done func() int) func() {
 	const every = 10 * time.Second
 	begun := time.Now()
 	last, before := begun, 0
@@ -121,10 +122,9 @@ func (b *bench) progress(f *fleet, name string, n int) func() {
 		if err != nil {
 			return // it ended, and await says so
 		}
-		acked := f.probes.Acked()
-		fmt.Printf("%s: after %3.0f s %d of %d acknowledged, %.0f/s; controller: %d MB\n",
-			name, now.Sub(begun).Seconds(), acked, n, float64(acked-before)/now.Sub(last).Seconds(), mb)
-		last, before = now, acked
+		n := done()
+		fmt.Printf("%s: after %3.0f s %d of %d %s, %.0f/s; controller: %d MB\n", name, now.Sub(begun).Seconds(), n, of, what, float64(n-before)/now.Sub(last).Seconds(), mb)
+		last, before = now, n
 	}
 }
 

@@ -24,9 +24,10 @@ var hour = durationpb.New(time.Hour)
 // testFleet is a controller on loopback, with its operator.
 type testFleet struct {
 	*fleet
-	address string
-	socket  string
-	control pb.ControlServiceClient
+	address  string
+	socket   string
+	control  pb.ControlServiceClient
+	datasets string
 }
 
 func newTestFleet(t *testing.T) *testFleet {
@@ -58,7 +59,7 @@ func newTestFleet(t *testing.T) *testFleet {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return &testFleet{c, l.Addr().String(), socket, pb.NewControlServiceClient(conn)}
+	return &testFleet{c, l.Addr().String(), socket, pb.NewControlServiceClient(conn), f.dataset}
 }
 
 // TestFleetMethods: every method that is really served has a row in the table.

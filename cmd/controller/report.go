@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tfofleet/internal/measure"
 	"tfofleet/internal/report"
 	"tfofleet/internal/report/aggregate"
 	"tfofleet/internal/report/blame"
@@ -102,7 +101,7 @@ func (a *app) reportDatasets(cmd *cobra.Command, f *reportFlags, dirs []string) 
 		return err
 	}
 	if f.format.value == "html" {
-		return a.reportPage(cmd.Context(), f, q, dirs)
+		return a.reportPage(cmd.Context(), q, dirs)
 	}
 	s, err := report.Summarize(cmd.Context(), q, dirs...)
 	if err != nil {
@@ -112,26 +111,9 @@ func (a *app) reportDatasets(cmd *cobra.Command, f *reportFlags, dirs []string) 
 }
 
 // reportPage writes one file for a browser, which needs nothing else.
-func (a *app) reportPage(ctx context.Context, f *reportFlags, q report.Query, dirs []string) error {
-	if len(f.by) > 0 || len(f.prefixes) > 0 || f.suffixLabels > 0 {
-		return usage("--format html has groups of its own: leave out --by, --prefix and --suffix-labels")
-	}
-	var o html.Options
-	if q.Origin != nil {
-		if q.Origin.Knows().AS {
-			o.Groupings = append(o.Groupings, html.Grouping{By: "AS", Key: func(t measure.Target) string {
-				if n := q.Origin.Lookup(t.Addr).ASN; n > 0 {
-					return fmt.Sprintf("AS%d", n)
-				}
-				return ""
-			}})
-		}
-		if q.Origin.Knows().Country {
-			o.Groupings = append(o.Groupings, html.Grouping{By: "country", Key: func(t measure.Target) string { return q.Origin.Lookup(t.Addr).Country }})
-		}
-	}
+func (a *app) reportPage(ctx context.Context, q report.Query, dirs []string) error {
 	out := &outlet{w: a.stdout}
-	err := html.Write(ctx, out, o, dirs...)
+	err := html.Write(ctx, out, html.Options{Query: q}, dirs...)
 	if out.err != nil {
 		return out.err // not of the dataset
 	}

@@ -245,9 +245,11 @@ func (a *Agent) tested(path pb.NearPath, detail string, err error) {
 }
 
 var nearPathConditions = map[pb.NearPath]measure.Condition{
-	pb.NearPath_NEAR_PATH_STRIPS_OPTION:  measure.CondNearPathStripsOption,
-	pb.NearPath_NEAR_PATH_DROPS_SYN_DATA: measure.CondNearPathDropsSynData,
-	pb.NearPath_NEAR_PATH_TERMINATES_TCP: measure.CondNearPathTerminatesTCP,
+	pb.NearPath_NEAR_PATH_STRIPS_OPTION:   measure.CondNearPathStripsOption,
+	pb.NearPath_NEAR_PATH_DROPS_SYN_DATA:  measure.CondNearPathDropsSynData,
+	pb.NearPath_NEAR_PATH_TERMINATES_TCP:  measure.CondNearPathTerminatesTCP,
+	pb.NearPath_NEAR_PATH_CHANGES_ADDRESS: measure.CondNearPathChangesAddress,
+	pb.NearPath_NEAR_PATH_BREAKS_FLOWS:    measure.CondNearPathBreaksFlows,
 }
 
 func nearPathName(p pb.NearPath) string {

@@ -97,9 +97,11 @@ const (
 // itself and its controller's own listener: what they say of a target may be the
 // doing of that.
 const (
-	CondNearPathStripsOption  Condition = "tfo.vantage.near_path.strips_option"
-	CondNearPathDropsSynData  Condition = "tfo.vantage.near_path.drops_syn_data"
-	CondNearPathTerminatesTCP Condition = "tfo.vantage.near_path.terminates_tcp"
+	CondNearPathStripsOption   Condition = "tfo.vantage.near_path.strips_option"
+	CondNearPathDropsSynData   Condition = "tfo.vantage.near_path.drops_syn_data"
+	CondNearPathTerminatesTCP  Condition = "tfo.vantage.near_path.terminates_tcp"
+	CondNearPathChangesAddress Condition = "tfo.vantage.near_path.changes_address"
+	CondNearPathBreaksFlows    Condition = "tfo.vantage.near_path.breaks_flows"
 )
 
 // CondRefused is the condition of a target that the probe's policy refused,

@@ -372,7 +372,7 @@ func TestJointNumbers(t *testing.T) {
 	for d := Forward; d <= BothWays; d++ {
 		check("direction ", d)
 	}
-	for n := NearPathClean; n <= NearPathTerminatesTCP; n++ {
+	for n := NearPathClean; n <= NearPathBreaksFlows; n++ {
 		check("near ", n)
 	}
 	for _, s := range []fmt.Stringer{Sight(99), Bond(99), SynField(99), Change(99), Doubt(99), Direction(99), NearPath(99), JointVerdict(99)} {
@@ -404,6 +404,8 @@ func TestNearPath(t *testing.T) {
 		{road{there: func(s *syn) { s.lost = s.data > 0 }}, NearPathDropsSynData},
 		{road{proxy: true}, NearPathTerminatesTCP},
 		{road{there: func(s *syn) { s.lost = true }}, NearPathUnknown},
+		{road{there: func(s *syn) { s.lost = s.kind != 0 }}, NearPathBreaksFlows},
+		{road{dead: Return}, NearPathBreaksFlows},
 		{road{there: func(s *syn) { s.mss = 1380 }}, NearPathClean},
 	} {
 		r := tt.road

@@ -1,5 +1,7 @@
 package measure
 
+import "tfofleet/internal/tfo"
+
 // NearPath is what is near a probe, as its measurement of the controller's own
 // listener shows: what is found here is not to be charged to its targets. The
 // values are those of the wire, and append-only.
@@ -11,9 +13,13 @@ const (
 	NearPathStripsOption  NearPath = 2 // the option, or the cookie in it, does not get through as it is
 	NearPathDropsSynData  NearPath = 3 // a SYN's data does not get through whole
 	NearPathTerminatesTCP NearPath = 4 // somebody between the two ends connections
+	// NearPathChangesAddress: the probe's address is not the same for all of its
+	// connections, and a cookie is good for one address only.
+	NearPathChangesAddress NearPath = 5
+	NearPathBreaksFlows    NearPath = 6 // connections that try Fast Open are lost, reset or dead
 )
 
-var nearPathNames = [...]string{"unknown", "clean", "strips_option", "drops_syn_data", "terminates_tcp"}
+var nearPathNames = [...]string{"unknown", "clean", "strips_option", "drops_syn_data", "terminates_tcp", "changes_address", "breaks_flows"}
 
 func (n NearPath) String() string {
 	if int(n) < len(nearPathNames) {
@@ -30,17 +36,28 @@ func NearPathOf(j *Judgement) (n NearPath, detail string) {
 	switch j.Verdict {
 	case JointSupported:
 		n = NearPathClean
+		if j.NAT.Changing == tfo.Yes {
+			n = NearPathChangesAddress // by chance never between a cookie and its use
+		}
 		for i := range j.Pairs {
 			if j.Pairs[i].Sight == SightOptionGone {
 				n = NearPathStripsOption // of the one kind; the other served instead
 			}
 		}
-	case JointOptionStripped, JointCookieStripped, JointOptionMirrored, JointCookieRewritten, JointOptionDropped:
+	case JointOptionStripped, JointCookieStripped, JointOptionMirrored, JointCookieRewritten:
 		n = NearPathStripsOption
-	case JointPayloadStripped, JointPayloadTruncated, JointDataDropped, JointBlackholedBefore, JointBlackholedAfterHandshake, JointReset:
+	case JointPayloadStripped, JointPayloadTruncated, JointDataDropped:
 		n = NearPathDropsSynData
 	case JointProxied:
 		n = NearPathTerminatesTCP
+	case JointCookieRefused:
+		n = NearPathChangesAddress
+	case JointBlackholedBefore, JointBlackholedAfterHandshake, JointReset, JointOptionDropped, JointClientBlocked:
+		n = NearPathBreaksFlows
+	case JointInconclusive:
+		if j.CarrierNAT {
+			n = NearPathChangesAddress
+		}
 	}
 	detail = j.Verdict.String()
 	if j.Direction != DirectionUnknown {

@@ -99,13 +99,13 @@ func both(a, b []netip.Prefix) []netip.Prefix {
 	var common []netip.Prefix
 	for _, x := range a {
 		for _, y := range b {
-			if !x.Overlaps(y) {
-				continue
+			switch {
+			case !x.Overlaps(y):
+			case x.Bits() < y.Bits():
+				common = append(common, y)
+			default:
+				common = append(common, x)
 			}
-			if x.Bits() < y.Bits() {
-				x, y = y, x
-			}
-			common = append(common, x) // the smaller one
 		}
 	}
 	if common == nil { // nobody: an address that no packet comes from

@@ -18,6 +18,9 @@ const (
 	rememberedAlarms = 256
 	// lasts is for how long: a self-test takes a minute at the most.
 	lasts = 5 * time.Minute
+	// patience is how long a connection may take: who tests itself waits for the
+	// end of those that are dead.
+	patience = 5 * time.Second
 )
 
 // Mirror is a TFO listener that remembers what arrived.
@@ -43,7 +46,7 @@ type arrival struct {
 func Open(addr netip.AddrPort, ns tfo.NetNS, keys ...tfo.Key) (*Mirror, error) {
 	m := &Mirror{now: time.Now}
 	var err error
-	m.listener, err = tfo.Listen(tfo.ListenConfig{Addr: addr, NetNS: ns, Keys: keys, Arrived: m.arrived, Alarm: m.alarm})
+	m.listener, err = tfo.Listen(tfo.ListenConfig{Addr: addr, NetNS: ns, Keys: keys, Patience: patience, Arrived: m.arrived, Alarm: m.alarm})
 	return m, err
 }
 

@@ -28,7 +28,11 @@ func TestSelfTest(t *testing.T) {
 		"clean": measure.NearPathClean, "slow": measure.NearPathClean, "nat": measure.NearPathClean,
 		"option-stripped": measure.NearPathStripsOption, "cookie-stripped": measure.NearPathStripsOption, "option-mirrored": measure.NearPathStripsOption,
 		"data-stripped": measure.NearPathDropsSynData, "data-truncated": measure.NearPathDropsSynData, "data-dropped": measure.NearPathDropsSynData,
-		"proxy-no-tfo": measure.NearPathTerminatesTCP,
+		"proxy-no-tfo": measure.NearPathTerminatesTCP, "proxy": measure.NearPathTerminatesTCP,
+		"cookie-rewritten": measure.NearPathStripsOption, "cgn": measure.NearPathChangesAddress,
+		"option-dropped": measure.NearPathBreaksFlows, "answer-dropped": measure.NearPathBreaksFlows, "data-reset": measure.NearPathBreaksFlows,
+		"dead-there": measure.NearPathBreaksFlows, "dead-back": measure.NearPathBreaksFlows, "dead-both": measure.NearPathBreaksFlows,
+		"unheard-there": measure.NearPathBreaksFlows, "unheard-back": measure.NearPathBreaksFlows,
 	}
 	cfg := lab.MeshConfig{Seed: 1, Hosts: 1, Ports: []uint16{port}, Paths: map[lab.Way]lab.MeshPath{}}
 	names := []string{"clean"} // of host 1 on

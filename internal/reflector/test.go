@@ -18,9 +18,10 @@ type Ask func(ctx context.Context, nonce measure.Nonce) (*pb.ArrivalBatch, error
 const (
 	timeout = 5 * time.Second
 	// The mirror reports an arrival at its end, which may be a moment later than
-	// the probe's: it is asked again.
+	// the probe's, and of a connection that died when its patience is over: it is
+	// asked again, each time after twice the rest, for 6 s in all.
 	askAgain = 200 * time.Millisecond
-	askTimes = 10
+	askTimes = 6
 )
 
 // ErrUnreachable: a plain connection to the mirror failed.
@@ -41,6 +42,7 @@ func Test(ctx context.Context, mirror netip.AddrPort, ns tfo.NetNS, ask Ask) (me
 	if m.Verdict == measure.Offline {
 		return 0, "", fmt.Errorf("%w at %s", ErrUnreachable, mirror)
 	}
+	rest := askAgain
 	for try := 1; ; try++ {
 		j, err := judge(ctx, &m, nonce, ask)
 		if err != nil {
@@ -51,7 +53,8 @@ func Test(ctx context.Context, mirror netip.AddrPort, ns tfo.NetNS, ask Ask) (me
 			return told(near, detail, &j)
 		}
 		select {
-		case <-time.After(askAgain):
+		case <-time.After(rest):
+			rest *= 2
 		case <-ctx.Done():
 			return 0, "", ctx.Err()
 		}

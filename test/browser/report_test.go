@@ -12,8 +12,10 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"tfofleet/internal/measure"
+	"tfofleet/internal/report"
 	"tfofleet/internal/report/html"
 	"tfofleet/internal/report/html/htmltest"
+	"tfofleet/internal/report/origin"
 )
 
 const (
@@ -51,15 +53,33 @@ func reportFile(t *testing.T, o html.Options, c htmltest.Config, change func(*ht
 	return path
 }
 
+// origins is a file of sixteen networks, each a sixteenth of IPv4.
+func origins(t *testing.T) html.Options {
+	t.Helper()
+	var lines strings.Builder
+	for i := range 16 {
+		fmt.Fprintf(&lines, "%d.0.0.0/4,%d,%s\n", 16*i, 64496+i, []string{"DE", "US", "JP", "BR"}[i%4])
+	}
+	path := filepath.Join(t.TempDir(), "asn.txt")
+	if err := os.WriteFile(path, []byte(lines.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	table, err := origin.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return html.Options{Query: report.Query{Origin: table}}
+}
+
 // mesh is what a mesh of three probes would show.
 func mesh(m *html.Model) {
 	m.Mesh = []html.Pair{
 		{From: "fra1", To: "nyc2", Port: 443, Family: 4, Verdict: "supported"},
-		{From: "nyc2", To: "fra1", Port: 443, Family: 4, Verdict: "option_stripped", Direction: "forward"},
-		{From: "fra1", To: "sgp3-lte", Port: 443, Family: 4, Verdict: "proxied"},
-		{From: "sgp3-lte", To: "fra1", Port: 443, Family: 4, Verdict: "proxied"},
+		{From: "nyc2", To: "fra1", Port: 443, Family: 4, Verdict: "option_stripped", Fault: true, Direction: "forward"},
+		{From: "fra1", To: "sgp3-lte", Port: 443, Family: 4, Verdict: "proxied", Fault: true},
+		{From: "sgp3-lte", To: "fra1", Port: 443, Family: 4, Verdict: "proxied", Fault: true},
 		{From: "nyc2", To: "sgp3-lte", Port: 443, Family: 4, Verdict: "supported"},
-		{From: "sgp3-lte", To: "nyc2", Port: 443, Family: 4, Verdict: "cookie_stripped", Direction: "return"},
+		{From: "sgp3-lte", To: "nyc2", Port: 443, Family: 4, Verdict: "cookie_stripped", Fault: true, Direction: "return"},
 		{From: "fra1", To: "nyc2", Port: 80, Family: 6, Verdict: "supported"},
 	}
 }
@@ -83,18 +103,21 @@ const ready = `document.documentElement.dataset.ready === "yes"`
 // TestReport does with a file what a person does: finds a target, opens what
 // it stands on, by mouse and by keyboard, by day and by night, on a phone.
 func TestReport(t *testing.T) {
-	path := reportFile(t, html.Options{}, htmltest.Config{Seed: 1, Targets: 600, Probes: fleet, Plan: measure.Thorough, Fault: 0.06}, mesh)
+	path := reportFile(t, origins(t), htmltest.Config{Seed: 1, Targets: 600, Probes: fleet, Plan: measure.Thorough, Fault: 0.06}, mesh)
 	b := open(t)
 	b.size(1280, 900, false)
 	b.visit("file://" + path)
 	b.until(ready)
 
-	for _, id := range []string{"summary", "shares", "heat", "saved", "sizes", "mesh", "targets"} {
+	for _, id := range []string{"summary", "blame", "shares", "heat", "saved", "sizes", "mesh", "targets"} {
 		if !eval[bool](b, `!!document.querySelector("main > #`+id+`") && !!document.querySelector("nav a[href='#`+id+`']")`) {
 			t.Errorf("there is no section %s", id)
 		}
 	}
 	b.until(`document.querySelectorAll("figure .chart svg").length >= 6`)
+	if text := eval[string](b, `document.querySelector("#blame").innerText`); !contains(text, "Probe sgp3-lte sees option dropped everywhere") {
+		t.Errorf("of blame: %s", text)
+	}
 	if n := eval[int](b, `document.querySelectorAll("#mesh .bad").length`); n != 4 {
 		t.Errorf("%d pairs with a fault", n)
 	}
@@ -204,7 +227,7 @@ const contrast = `(() => {
 // TestHostile puts names into a report that would run if they were anything
 // but text.
 func TestHostile(t *testing.T) {
-	path := reportFile(t, html.Options{Groupings: []html.Grouping{{By: "AS", Key: func(m measure.Target) string { return "AS64500 " + hostile(int(m.Item)) }}}},
+	path := reportFile(t, html.Options{},
 		htmltest.Config{Seed: 2, Targets: 90, Probes: []string{`<img src=x onerror=hacked=1>`}, Plan: measure.Standard, Fault: 0.4, Hosts: hostile}, nil)
 	b := open(t)
 	b.size(360, 740, true)
@@ -267,11 +290,11 @@ func TestPictures(t *testing.T) {
 	if os.Getenv("TFOFLEET_SCREENSHOTS") == "" {
 		return
 	}
-	path := reportFile(t, html.Options{}, htmltest.Config{Seed: 1, Targets: 800, Probes: fleet, Plan: measure.Thorough, Fault: 0.05}, mesh)
+	path := reportFile(t, origins(t), htmltest.Config{Seed: 1, Targets: 800, Probes: fleet, Plan: measure.Thorough, Fault: 0.05}, mesh)
 	b := open(t)
 	b.visit("file://" + path)
 	b.until(ready)
-	sections := []string{"summary", "shares", "heat", "saved", "sizes", "mesh", "targets"}
+	sections := []string{"summary", "blame", "shares", "heat", "saved", "sizes", "mesh", "targets"}
 	for _, dark := range []bool{false, true} {
 		b.dark(dark)
 		name := map[bool]string{false: "light", true: "dark"}[dark]

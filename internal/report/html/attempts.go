@@ -28,7 +28,7 @@ func (c *collection) attempts(ctx context.Context, m *Model) error {
 	p := packer{}
 	sizes := sizes{}
 	for dir, path := range c.dirs {
-		survey := c.surveys[dir]
+		survey := &c.surveys[dir]
 		plan, err := measure.ParsePlan(survey.Spec.Plan)
 		if err != nil {
 			plan = measure.Standard // of a later version; the words are the same

@@ -17,7 +17,11 @@ var classNames = [classes]string{"fault, inconclusive or interrupted", "offline"
 
 func classOf(o measure.Outcome, v measure.Verdict) class {
 	switch {
-	case o == measure.OutcomeInterrupted, v == measure.Inconclusive, v.Fault():
+	case o == measure.OutcomeInterrupted:
+		return trouble
+	case o != measure.OutcomeMeasured:
+		return nothing
+	case v == measure.Inconclusive, v.Fault():
 		return trouble
 	case v == measure.Offline:
 		return offline

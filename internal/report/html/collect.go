@@ -4,143 +4,80 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/measure"
-	"tfofleet/internal/report/stat"
+	"tfofleet/internal/report"
 )
 
 // Limits of what a person can look at.
 const (
-	barGroups  = 40  // of one property
-	heatGroups = 24  // columns of a heat map
-	heatProbes = 40  // rows of one
-	curveSteps = 100 // of a distribution
-	curves     = 8   // distributions beside each other
+	barGroups  = 40 // of one property
+	heatGroups = 24 // columns of a heat map
+	heatProbes = 40 // rows of one
 )
 
-// Collect reads the datasets in dirs, three times: to count, to choose what is
-// kept, and for its attempts. Memory grows with what is kept and with the
-// number of groups, not with that of targets. A dataset may be that of a survey
-// that still runs.
+// Collect reads the datasets in dirs, three times: to count ([report.Summarize]),
+// to choose what is kept, and for its attempts. Memory grows with what is kept
+// and with the number of groups, not with that of targets. A dataset may be
+// that of a survey that still runs.
 func Collect(ctx context.Context, o Options, dirs ...string) (*Model, error) {
-	c := &collection{
-		Options: o.withDefaults(), dirs: dirs,
-		groupings: append([]Grouping{ByPort, BySuffix}, o.Groupings...),
-		byProbe:   tallies{}, saved: map[string]*saved{}, all: &saved{},
-	}
-	for _, dir := range dirs {
-		s, err := dataset.ReadSurvey(dir)
-		if err != nil {
-			return nil, err
-		}
-		c.surveys = append(c.surveys, s)
-	}
-	for range c.groupings {
-		c.byGroup = append(c.byGroup, tallies{})
-	}
-	if err := c.count(ctx); err != nil {
+	c := &collection{Options: o.withDefaults(), dirs: dirs}
+	s, err := report.Summarize(ctx, c.query(), dirs...)
+	if err != nil {
 		return nil, err
 	}
-	m := c.model()
+	m := c.model(s)
 	if err := c.choose(ctx, m); err != nil {
 		return nil, err
 	}
-	return m, c.attempts(ctx, m)
+	if err := c.attempts(ctx, m); err != nil {
+		return nil, err
+	}
+	return m, c.mesh(m)
 }
 
-// collection is the state of Collect. The first pass is the one place where
-// numbers are made: aggregates made elsewhere can take its place.
+// collection is the state of Collect.
 type collection struct {
 	Options
-	dirs      []string
-	surveys   []*dataset.Survey
-	groupings []Grouping
-
-	total   tally
-	byClass [classes]uint64
-	byProbe tallies
-	byGroup []tallies // as groupings
-	saved   map[string]*saved
-	all     *saved
-
-	verdicts []measure.Verdict // that occur
+	dirs     []string
+	surveys  []dataset.Survey
+	verdicts []string // that occur, in the order of reports
+	byClass  [classes]uint64
 	rows     rows
 	keep     map[chunk][]kept
 }
 
-// saved is the time saved at supported targets.
-type saved struct{ us, rtt stat.Distribution }
-
-func (s *saved) add(us, rtt int64) {
-	s.us.Add(us)
-	if rtt > 0 {
-		s.rtt.Add(100 * us / rtt)
+// model is what the summary says of all.
+func (c *collection) model(s *report.Summary) *Model {
+	c.surveys = s.Surveys
+	for _, v := range s.Verdicts {
+		c.verdicts = append(c.verdicts, v.Verdict)
+		verdict, _ := measure.ParseVerdict(v.Verdict) // 0 for one of a later version
+		c.byClass[classOf(measure.OutcomeMeasured, verdict)] += v.Count
 	}
-}
-
-const counted = dataset.ColItem | dataset.ColAddr | dataset.ColPort | dataset.ColHostname | dataset.ColOutcome | dataset.ColVerdict |
-	dataset.ColPlainConnectUS | dataset.ColSavedUS
-
-func (c *collection) count(ctx context.Context) error {
-	return dataset.NewScan(counted, c.dirs...).Run(ctx, func(b *dataset.Batch) error {
-		probe := c.byProbe.of(b.Probe)
-		times := c.saved[b.Probe]
-		if times == nil {
-			times = &saved{}
-			c.saved[b.Probe] = times
-		}
-		for i := range b.Len {
-			o, v := b.Outcome[i], b.Verdict[i]
-			c.total.add(o, v)
-			c.byClass[classOf(o, v)]++
-			probe.add(o, v)
-			t := target(b, i)
-			for g := range c.groupings {
-				if key := c.groupings[g].Key(t); key != "" {
-					c.byGroup[g].of(key).add(o, v)
-				}
-			}
-			if us := b.SavedUS[i]; us != dataset.Null && v == measure.Supported {
-				times.add(us, b.PlainConnectUS[i])
-				c.all.add(us, b.PlainConnectUS[i])
-			}
-		}
-		return nil
-	})
-}
-
-// target is a row's, whose name is good until the visit ends.
-func target(b *dataset.Batch, i int) measure.Target {
-	return measure.Target{Item: b.Item[i], Addr: b.Addr[i], Port: b.Port[i], Hostname: b.Hostname.At(i)}
-}
-
-// model is all but the table and the attempts.
-func (c *collection) model() *Model {
-	c.verdicts = c.total.occurring()
+	c.byClass[trouble] += s.Interrupted
+	c.byClass[nothing] += s.Refused + s.Unknown
 	m := &Model{
-		Counts: c.total.counts(c.verdicts), Verdicts: []Verdict{}, Shares: []Shares{c.shares("probe", c.byProbe)}, Heat: []Heat{},
-		Saved: c.curves(), Sizes: []Size{}, Mesh: []Pair{},
+		Title: c.title(), Counts: c.counts(&s.Counts), Transient: s.Transient, Fault: s.Fault, Verdicts: []Verdict{}, Attention: s.Attention, Targets: s.Targets,
+		Shares: c.shares(s), Heat: c.heat(s), Saved: []Curve{}, Sizes: []Size{}, Mesh: []Pair{},
 	}
-	for _, v := range c.verdicts {
-		n := c.total.verdicts[v]
-		low, high := stat.Wilson(n, c.total.measured)
-		m.Verdicts = append(m.Verdicts, Verdict{v.String(), meaning(v), v.Fault(), n, low, high})
+	if m.Attention == nil {
+		m.Attention = []report.Note{}
 	}
-	for i, g := range c.groupings {
-		if len(c.byGroup[i]) > 0 {
-			m.Shares = append(m.Shares, c.shares(g.By, c.byGroup[i]))
-		}
+	for _, v := range s.Verdicts {
+		verdict, _ := measure.ParseVerdict(v.Verdict)
+		m.Verdicts = append(m.Verdicts, Verdict{v.Verdict, meaning(verdict), verdict.Fault(), v.Part})
 	}
-	for _, s := range c.surveys {
-		m.Surveys = append(m.Surveys, surveyOf(s))
+	for i := range s.Surveys {
+		m.Surveys = append(m.Surveys, surveyOf(&s.Surveys[i]))
 	}
-	m.Title = c.title()
 	return m
 }
 
 func (c *collection) title() string {
-	s := c.surveys[0]
+	s := &c.surveys[0]
 	title := s.Name
 	if title == "" {
 		title = s.ID
@@ -162,40 +99,43 @@ func surveyOf(s *dataset.Survey) Survey {
 	return r
 }
 
-func (c *collection) shares(by string, t tallies) Shares {
-	keys, left := t.largest(barGroups)
-	s := Shares{By: by, Groups: []Group{}, Left: left}
-	for _, k := range keys {
-		s.Groups = append(s.Groups, Group{k, t[k].counts(c.verdicts)})
-	}
-	return s
-}
-
-func (c *collection) curves() []Curve {
-	out := []Curve{}
-	if c.all.us.N() == 0 {
-		return out
-	}
-	out = append(out, c.all.curve(""))
-	probes, _ := c.byProbe.largest(curves)
-	slices.Sort(probes)
-	for _, p := range probes {
-		if s := c.saved[p]; len(c.byProbe) > 1 && s.us.N() > 0 {
-			out = append(out, s.curve(p))
-		}
+// counts has the verdicts in the order of the model's.
+func (c *collection) counts(r *report.Counts) Counts {
+	out := Counts{Measurements: r.Measurements, Measured: r.Measured, Refused: r.Refused, Interrupted: r.Interrupted, By: make([]uint64, len(c.verdicts))}
+	for _, v := range r.Verdicts {
+		out.By[slices.Index(c.verdicts, v.Verdict)] = v.Count
 	}
 	return out
 }
 
-func (s *saved) curve(probe string) Curve {
-	c := Curve{Probe: probe, N: s.us.N(), Exact: s.us.Exact() && s.rtt.Exact(), US: quantiles(&s.us), RTT: quantiles(&s.rtt)}
-	return c
+// mesh is what probes saw of each other, where a dataset has it.
+func (c *collection) mesh(m *Model) error {
+	for _, dir := range c.dirs {
+		for r, err := range dataset.ReadMesh(dir) {
+			if err != nil {
+				return err
+			}
+			m.Mesh = append(m.Mesh, pairOf(&r))
+		}
+	}
+	return nil
 }
 
-func quantiles(d *stat.Distribution) []int64 {
-	qs := []int64{}
-	for i := 0; d.N() > 0 && i <= curveSteps; i++ {
-		qs = append(qs, d.Quantile(float64(i)/curveSteps))
+func pairOf(r *dataset.MeshRow) Pair {
+	p := Pair{Mesh: r.Mesh, From: r.Client, To: r.Server, Port: r.Port, Family: r.Family, Verdict: r.Verdict.String(), Fault: r.Verdict.Fault()}
+	if r.Direction != measure.DirectionUnknown {
+		p.Direction = r.Direction.String()
 	}
-	return qs
+	var why []string
+	if r.Doubt != measure.DoubtNone {
+		why = append(why, "doubt: "+r.Doubt.String())
+	}
+	if r.ClientLost || r.ServerLost {
+		why = append(why, "an end was lost")
+	}
+	for _, d := range r.Differences {
+		why = append(why, fmt.Sprintf("%s changed in %d of %d SYNs", strings.ReplaceAll(d.Field.String(), "_", " "), d.Seen, d.Of))
+	}
+	p.Detail = strings.Join(why, "; ")
+	return p
 }

@@ -1,6 +1,10 @@
 package html
 
-import "time"
+import (
+	"time"
+
+	"tfofleet/internal/report"
+)
 
 // Model is what a report says, without the words around it. The JSON names are
 // those the page reads; they hold within one version of the program.
@@ -8,6 +12,14 @@ type Model struct {
 	Title   string   `json:"title"`
 	Surveys []Survey `json:"surveys"`
 	Counts
+	// Fault and Transient are shares of the measured: the second is what chance
+	// alone does, the noise floor of the first.
+	Fault     report.Part `json:"fault"`
+	Transient report.Part `json:"transient"`
+	// Attention is what to look at before trusting the rest.
+	Attention []report.Note `json:"attention"`
+	// Targets is what all that was seen of each target says together.
+	Targets report.Targets `json:"targets"`
 	// Verdicts names every verdict that occurs, in the order of reports: numbers
 	// elsewhere count in it.
 	Verdicts []Verdict `json:"verdicts"`
@@ -55,11 +67,7 @@ type Verdict struct {
 	Name    string `json:"name"`
 	Meaning string `json:"meaning"`
 	Fault   bool   `json:"fault"`
-	// Of the measured, how many, and the bounds of their share with 95 %
-	// confidence (Wilson).
-	Count uint64  `json:"count"`
-	Low   float64 `json:"low"`
-	High  float64 `json:"high"`
+	report.Part
 }
 
 // Counts holds every measurement once.
@@ -122,12 +130,14 @@ type Size struct {
 
 // Pair is what one probe, as a client, saw of another, as a listener.
 type Pair struct {
+	Mesh      string `json:"mesh"`
 	From      string `json:"from"`
 	To        string `json:"to"`
 	Port      uint16 `json:"port"`
 	Family    int    `json:"family"`              // 4 or 6
 	Verdict   string `json:"verdict"`             // of both sides together
-	Direction string `json:"direction,omitempty"` // of the fault: forward, return; empty when there is none, or it is not known
+	Fault     bool   `json:"fault"`               // it blames the path
+	Direction string `json:"direction,omitempty"` // of the fault: forward, return, both; empty when there is none, or it is not known
 	Detail    string `json:"detail,omitempty"`    // for people
 }
 

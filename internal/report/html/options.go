@@ -1,19 +1,12 @@
 package html
 
-import (
-	"net/netip"
-	"strconv"
-
-	"golang.org/x/net/publicsuffix"
-
-	"tfofleet/internal/measure"
-)
+import "tfofleet/internal/report"
 
 // Options is how a report is made. The zero value is good.
 type Options struct {
-	// Groupings are further properties of targets to group by, such as their
-	// origin AS, in addition to port and name.
-	Groupings []Grouping
+	// Query is what is asked beyond what every report has: further groups, and
+	// where AS and country of a target are from.
+	Query report.Query
 	// Bytes bounds the file; 0 means DefaultBytes.
 	Bytes int
 	// Rows bounds the table of measurements; 0 means DefaultRows.
@@ -42,36 +35,4 @@ func (o Options) withDefaults() Options {
 		}
 	}
 	return o
-}
-
-// Grouping puts targets into groups by one property of theirs.
-type Grouping struct {
-	By string // what it is, such as "AS"
-	// Key names a target's group; empty when it is in none.
-	Key func(measure.Target) string
-}
-
-// ByPort groups by port and IP version.
-var ByPort = Grouping{"port", func(t measure.Target) string {
-	return strconv.Itoa(int(t.Port)) + " " + familyName(t.Addr)
-}}
-
-// BySuffix groups by the suffix under which a host name is registered, such as
-// co.uk.
-var BySuffix = Grouping{"name suffix", func(t measure.Target) string {
-	if t.Hostname == "" {
-		return ""
-	}
-	suffix, _ := publicsuffix.PublicSuffix(t.Hostname)
-	return "." + suffix
-}}
-
-func familyName(a netip.Addr) string {
-	switch {
-	case !a.IsValid():
-		return "no address"
-	case a.Unmap().Is4():
-		return "IPv4"
-	}
-	return "IPv6"
 }

@@ -2,7 +2,9 @@ package html
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
+	"slices"
 
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/measure"
@@ -58,8 +60,8 @@ const (
 type rows struct {
 	table
 	n         int
-	groupings []Grouping
-	verdicts  [slots]int
+	groupings []grouping
+	verdicts  [256]int
 	targets   map[targetKey]int
 	probes    index[string]
 	sets      index[string]
@@ -74,24 +76,43 @@ type targetKey struct {
 }
 
 func newRows(c *collection) rows {
-	r := rows{groupings: c.Groupings, targets: map[targetKey]int{}, probes: index[string]{}, sets: index[string]{}, labels: index[uint32]{}}
+	r := rows{groupings: c.groupings(), targets: map[targetKey]int{}, probes: index[string]{}, sets: index[string]{}, labels: index[uint32]{}}
 	// Lists are never null for the page.
 	r.table = table{
 		Targets: targetTable{Item: []uint64{}, Addr: []string{}, Port: []uint16{}, Host: []string{}, Groups: []groupColumn{}},
 		Probes:  []string{}, Conditions: []string{}, Sets: [][]int{}, Target: []int{}, Probe: []int{}, Survey: []int{}, Verdict: []int{}, Set: []int{},
 		RTT: []int64{}, Saved: []any{}, Made: []int32{}, Block: []int{}, At: []int{},
 	}
-	for i := range r.verdicts {
-		r.verdicts[i] = noVerdict
+	for v := range r.verdicts {
+		r.verdicts[v] = slices.Index(c.verdicts, measure.Verdict(v).String()) // -1 is noVerdict
 	}
-	for i, v := range c.verdicts {
-		r.verdicts[v] = i
-	}
-	for _, g := range c.Groupings {
+	for _, g := range r.groupings {
 		r.names = append(r.names, index[string]{})
-		r.Targets.Groups = append(r.Targets.Groups, groupColumn{By: g.By, Names: []string{}, Of: []int{}})
+		r.Targets.Groups = append(r.Targets.Groups, groupColumn{By: g.by, Names: []string{}, Of: []int{}})
 	}
 	return r
+}
+
+// grouping is a property of targets that the table has a column for.
+type grouping struct {
+	by string
+	of func(measure.Target) string // empty where it is not known
+}
+
+func (c *collection) groupings() (gs []grouping) {
+	table := c.Query.Origin
+	if table.Knows().AS {
+		gs = append(gs, grouping{"AS", func(t measure.Target) string {
+			if n := table.Lookup(t.Addr).ASN; n != 0 {
+				return fmt.Sprintf("AS%d", n)
+			}
+			return ""
+		}})
+	}
+	if table.Knows().Country {
+		gs = append(gs, grouping{"country", func(t measure.Target) string { return table.Lookup(t.Addr).Country }})
+	}
+	return gs
 }
 
 // index numbers what it is asked for, from 0 on.
@@ -140,7 +161,7 @@ func (r *rows) target(dir int, t measure.Target) int {
 	r.Targets.Addr, r.Targets.Port, r.Targets.Host = append(r.Targets.Addr, addr), append(r.Targets.Port, t.Port), append(r.Targets.Host, t.Hostname)
 	for g := range r.groupings {
 		col, of := &r.Targets.Groups[g], -1
-		if name := r.groupings[g].Key(t); name != "" {
+		if name := r.groupings[g].of(t); name != "" {
 			of = r.names[g].of(name, func() { col.Names = append(col.Names, name) })
 		}
 		col.Of = append(col.Of, of)
@@ -158,7 +179,7 @@ func (r *rows) verdict(o measure.Outcome, v measure.Verdict) int {
 	case measure.OutcomeInterrupted:
 		return interrupted
 	}
-	return r.verdicts[slot(v)]
+	return r.verdicts[v]
 }
 
 func (r *rows) set(s *dataset.Scan, labels []uint32) int {

@@ -99,11 +99,13 @@ func (Readiness) EnumDescriptor() ([]byte, []int) {
 type NearPath int32
 
 const (
-	NearPath_NEAR_PATH_UNSPECIFIED    NearPath = 0 // not known: no reflector, or no answer from it
-	NearPath_NEAR_PATH_CLEAN          NearPath = 1
-	NearPath_NEAR_PATH_STRIPS_OPTION  NearPath = 2
-	NearPath_NEAR_PATH_DROPS_SYN_DATA NearPath = 3
-	NearPath_NEAR_PATH_TERMINATES_TCP NearPath = 4
+	NearPath_NEAR_PATH_UNSPECIFIED     NearPath = 0 // not known: no reflector, or no answer from it
+	NearPath_NEAR_PATH_CLEAN           NearPath = 1
+	NearPath_NEAR_PATH_STRIPS_OPTION   NearPath = 2
+	NearPath_NEAR_PATH_DROPS_SYN_DATA  NearPath = 3
+	NearPath_NEAR_PATH_TERMINATES_TCP  NearPath = 4
+	NearPath_NEAR_PATH_CHANGES_ADDRESS NearPath = 5 // from connection to connection: cookies are refused
+	NearPath_NEAR_PATH_BREAKS_FLOWS    NearPath = 6 // connections that try Fast Open are lost or reset
 )
 
 // Enum value maps for NearPath.
@@ -114,13 +116,17 @@ var (
 		2: "NEAR_PATH_STRIPS_OPTION",
 		3: "NEAR_PATH_DROPS_SYN_DATA",
 		4: "NEAR_PATH_TERMINATES_TCP",
+		5: "NEAR_PATH_CHANGES_ADDRESS",
+		6: "NEAR_PATH_BREAKS_FLOWS",
 	}
 	NearPath_value = map[string]int32{
-		"NEAR_PATH_UNSPECIFIED":    0,
-		"NEAR_PATH_CLEAN":          1,
-		"NEAR_PATH_STRIPS_OPTION":  2,
-		"NEAR_PATH_DROPS_SYN_DATA": 3,
-		"NEAR_PATH_TERMINATES_TCP": 4,
+		"NEAR_PATH_UNSPECIFIED":     0,
+		"NEAR_PATH_CLEAN":           1,
+		"NEAR_PATH_STRIPS_OPTION":   2,
+		"NEAR_PATH_DROPS_SYN_DATA":  3,
+		"NEAR_PATH_TERMINATES_TCP":  4,
+		"NEAR_PATH_CHANGES_ADDRESS": 5,
+		"NEAR_PATH_BREAKS_FLOWS":    6,
 	}
 )
 
@@ -2546,13 +2552,15 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\x10READINESS_POLICY\x10\x06\x12\x13\n" +
 	"\x0fREADINESS_CLOCK\x10\a\x12\x17\n" +
 	"\x13READINESS_SELF_TEST\x10\b\x12\x16\n" +
-	"\x12READINESS_DRAINING\x10\t*\x93\x01\n" +
+	"\x12READINESS_DRAINING\x10\t*\xce\x01\n" +
 	"\bNearPath\x12\x19\n" +
 	"\x15NEAR_PATH_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNEAR_PATH_CLEAN\x10\x01\x12\x1b\n" +
 	"\x17NEAR_PATH_STRIPS_OPTION\x10\x02\x12\x1c\n" +
 	"\x18NEAR_PATH_DROPS_SYN_DATA\x10\x03\x12\x1c\n" +
-	"\x18NEAR_PATH_TERMINATES_TCP\x10\x04*\xad\x02\n" +
+	"\x18NEAR_PATH_TERMINATES_TCP\x10\x04\x12\x1d\n" +
+	"\x19NEAR_PATH_CHANGES_ADDRESS\x10\x05\x12\x1a\n" +
+	"\x16NEAR_PATH_BREAKS_FLOWS\x10\x06*\xad\x02\n" +
 	"\x0eProbeEventKind\x12 \n" +
 	"\x1cPROBE_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16PROBE_EVENT_KIND_START\x10\x01\x12\x19\n" +

@@ -22,7 +22,7 @@ import (
 type Config struct {
 	Seed    uint64
 	Targets int
-	Probes  []string // every probe measures every target
+	Probes  []string // every probe measures every target; the network of the last of three or more drops options
 	Plan    measure.Plan
 	Fault   float64 // share of targets with a fault, of all kinds; the rest is supported, unsupported or offline
 	// Hosts, when given, replaces the generated host name of target i.
@@ -100,7 +100,7 @@ func (c Config) measurement(i, p int) measure.Measurement {
 	for n := range t.cookie {
 		t.cookie[n] = byte(r.Uint32())
 	}
-	if p > 0 && p == len(c.Probes)-1 && t.r.IntN(5) == 0 && t.does != measure.Offline {
+	if len(c.Probes) > 2 && p == len(c.Probes)-1 && t.r.IntN(3) > 0 && t.does != measure.Offline {
 		t.does = measure.OptionDropped // the network of the last probe
 	}
 	if i%997 == 13 {

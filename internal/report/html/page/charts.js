@@ -158,17 +158,19 @@
 
   // mesh is what probes saw of each other, per port and IP version.
   T.mesh = (n) => {
-    const keys = [...new Set(n.mesh.map((p) => `${p.port} IPv${p.family}`))];
+    const several = new Set(n.mesh.map((p) => p.mesh)).size > 1;
+    const keyOf = (p) => `${p.port} IPv${p.family}${several ? " · " + p.mesh : ""}`;
+    const keys = [...new Set(n.mesh.map(keyOf))];
     let key = keys[0];
     const box = T.el("div", {});
     const cell = (p) => {
       if (!p) return T.el("td", {class: "none"}, "·");
       const td = T.el("td", {title: `${p.from} → ${p.to}: ${p.verdict}${p.direction ? ", " + p.direction : ""}${p.detail ? "\n" + p.detail : ""}`}, p.verdict.replaceAll("_", " "), p.direction && T.el("span", {class: "way"}, p.direction === "forward" ? "→ forward" : p.direction === "return" ? "← return" : p.direction));
-      td.classList.add(p.verdict === "supported" ? "good" : p.verdict === "unsupported" ? "plain" : "bad");
+      td.classList.add(p.fault ? "bad" : p.verdict === "supported" ? "good" : "plain");
       return td;
     };
     const draw = () => {
-      const pairs = n.mesh.filter((p) => `${p.port} IPv${p.family}` === key);
+      const pairs = n.mesh.filter((p) => keyOf(p) === key);
       const of = new Map(pairs.map((p) => [JSON.stringify([p.from, p.to]), p]));
       const get = (a, b) => of.get(JSON.stringify([a, b]));
       const names = [...new Set(pairs.flatMap((p) => [p.from, p.to]))].sort();

@@ -37,25 +37,28 @@
       location.hash = "targets";
       $("targets").focus();
     }),
-    n.refused + n.interrupted ? T.el("p", {class: "muted"}, `Besides: ${T.plural(n.refused, "target")} refused by a probe's policy (nothing was sent), ${T.number(n.interrupted)} started and never finished.`) : "");
+    n.refused + n.interrupted ? T.el("p", {class: "muted"}, `Besides: ${T.number(n.refused)} refused by a probe's policy (nothing was sent), ${T.number(n.interrupted)} started and never finished.`) : "",
+    n.fault.count ? T.el("p", {class: "muted noise"}, `Noise: in ${T.percent(n.transient.count, n.measured)} of the measurements a plain connection failed where Fast Open worked, which only chance does. A share of faults that is not above it says nothing.`) : "",
+    n.attention.length ? T.el("div", {class: "attention"}, T.el("h3", {}, "Needs attention"), T.el("ul", {}, n.attention.map((a) => T.el("li", {}, a.text)))) : "");
 
+  const blamed = n.targets.blame.some((b) => b.count) || n.targets.broken_vantages.length;
+  if (blamed) section("blame", "Who is to blame", T.blame(n));
   section("shares", "Verdicts by group", n.shares.filter((s) => s.groups.length).map((s) => T.bars(n, s).node));
   if (n.heat.length) section("heat", "Probes and targets", T.heat(n).node);
   if (n.saved.length) section("saved", "Time saved", T.cdf(n).node);
   if (n.sizes.length) section("sizes", "Size of the SYN's data", T.sizes(n).node);
   if (n.mesh.length) section("mesh", "Mesh", T.mesh(n));
 
-  const k = n.kept;
-  const thin = k.rows < k.of || k.class.some((c) => c.full < c.of && c.name !== "nothing wrong") || k.class.some((c) => c.full < c.of);
+  const k = n.kept, t = await T.table();
+  const thin = k.rows < k.of || t.block.some((b, i) => b < 0 && t.made[i] > 0);
   $("kept").textContent = thin
     ? `Of ${T.plural(k.of, "measurement")} this file lists ${T.number(k.rows)} and holds the attempts of ${T.number(k.full)}: ` +
       k.class.map((c) => `${c.name}, ${T.number(c.rows)} listed and ${T.number(c.full)} with attempts of ${T.number(c.of)}`).join("; ") + ". What is listed or held in part is a random sample. Every number above the table is of all."
     : `All ${T.plural(k.of, "measurement")} are in this file, with their attempts.`;
 
-  const t = await T.table();
   const dialog = T.dialog(n, t);
   targets = T.targets(n, t, dialog);
-  section("targets", "Targets", k.rows < k.of || k.full < k.rows ? T.el("p", {class: "muted"}, `${k.rows < k.of ? `A sample: ${T.number(k.rows)} of ${T.plural(k.of, "measurement")}. ` : ""}Attempts are here for everything with a fault or in doubt that fits, and for a sample of the rest; * marks those without. See the end of the page.`) : "", targets.node);
+  section("targets", "Targets", thin ? T.el("p", {class: "muted"}, `${k.rows < k.of ? `A sample: ${T.number(k.rows)} of ${T.plural(k.of, "measurement")}. ` : ""}Attempts are here for everything with a fault or in doubt that fits, and for a sample of the rest; * marks those without. See the end of the page.`) : "", targets.node);
   document.body.append(dialog.node);
   const link = () => {
     const m = location.hash.match(/^#m(\d+)$/);
