@@ -111,7 +111,7 @@ func TestOtherMonotonicClock(t *testing.T) {
 		t.Errorf("the survey ended as %v", st)
 	}
 	if n := s.Check(c.Dataset(s), 1); n > 0 {
-		t.Errorf("%d were repeated", n)
+		t.Errorf("%d were measured twice", n)
 	}
 	f.End()
 }

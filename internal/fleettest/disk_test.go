@@ -63,7 +63,7 @@ func TestControllerDiskFull(t *testing.T) {
 		t.Errorf("the survey ended as %v", st)
 	}
 	if n := s.Check(c.Inside(c.Dataset(s)), 1); n > 0 {
-		t.Errorf("%d were repeated", n)
+		t.Errorf("%d were measured twice", n)
 	}
 	f.End()
 }
@@ -103,7 +103,7 @@ func TestProbeDiskFull(t *testing.T) {
 		t.Errorf("the survey ended as %v", st)
 	}
 	if n := s.Check(c.Dataset(s), 1); n > 0 {
-		t.Errorf("%d were repeated", n)
+		t.Errorf("%d were measured twice", n)
 	}
 	f.End()
 }

@@ -64,7 +64,7 @@ func TestKilled(t *testing.T) {
 		st := s.Done(2 * fleettest.Patience)
 		t.Logf("%d probes killed: %d measured, %d interrupted", killed, st.GetMeasured(), st.GetInterrupted())
 		if n := s.Check(c.Dataset(s), copies); n > 0 {
-			t.Errorf("%d were repeated, although all probes came back", n)
+			t.Errorf("%d were measured twice, although all probes came back", n)
 		}
 		// What is with the engine or waits for it, and what has a result in a
 		// batch that is not full or in a group that is not on the disk.

@@ -65,9 +65,9 @@ func (s *Survey) Done(within time.Duration) (st *pb.SurveyState) {
 // Check compares a survey that is over with its dataset, and both with what the
 // probes say whom they contacted. A target has as many results as copies, from a
 // probe each, and none was contacted twice by one probe. Nor was it by more probes
-// than copies, but where a result says that it may be a repetition; there are
-// repeated of these.
-func (s *Survey) Check(place string, copies int) (repeated int) {
+// than copies, but where a result says that it may be a repetition; twice is how
+// many were.
+func (s *Survey) Check(place string, copies int) (twice int) {
 	t := s.f.t
 	t.Helper()
 	st := s.State()
@@ -91,7 +91,6 @@ func (s *Survey) Check(place string, copies int) (repeated int) {
 		addrs[rec.Target.Addr] = true
 		if slices.Contains(rec.Conditions, measure.CondVantageRepeated) {
 			again[rec.Target.Addr] = true
-			repeated++
 		}
 		switch rec.Outcome {
 		case measure.OutcomeMeasured:
@@ -128,14 +127,17 @@ func (s *Survey) Check(place string, copies int) (repeated int) {
 	var contacts uint64
 	for addr, n := range contacted {
 		contacts += uint64(n)
+		if n > copies {
+			twice++
+		}
 		if n > copies && !again[addr] {
-			t.Errorf("%v was measured by %d probes, want %d", addr, n, copies)
+			t.Errorf("%v was measured by %d probes, want %d, and no result says so", addr, n, copies)
 		}
 	}
 	if contacts < measured {
 		t.Errorf("%d contacts for %d measured", contacts, measured)
 	}
-	return repeated
+	return twice
 }
 
 // Contacts is how often each address was measured, as the probe's log has it.

@@ -72,7 +72,7 @@ func twoControllers(t *testing.T, f *fleettest.Fleet, probes, targets int, datas
 	}
 	f.Connected()
 	if n := s.Check(place.Join(datasets, s.ID), 1); n > 0 {
-		t.Errorf("%d were repeated, although no probe was lost", n)
+		t.Errorf("%d were measured twice, although no probe was lost", n)
 	}
 	f.End()
 }
