@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"time"
@@ -62,6 +63,9 @@ controller; "controller report ID" and "controller export ID" read it again.`,
 				var last *pb.RunMeshResponse
 				if err := a.runMesh(cmd.Context(), c, req, quiet, func(m *pb.RunMeshResponse) { last = m }); err != nil {
 					return err
+				}
+				if last.GetPlanned() == 0 {
+					return fail(exitFailure, errors.New("nothing to measure: no probe listens that another one could reach"), "listen: in the policy.yaml of the probes says whether and where they may")
 				}
 				return a.showMesh(cmd.Context(), c, last.GetMesh(), format.value, out)
 			})
