@@ -14,6 +14,7 @@ import (
 	"tfofleet/internal/report/aggregate"
 	"tfofleet/internal/report/blame"
 	"tfofleet/internal/report/html"
+	"tfofleet/internal/report/matrix"
 	"tfofleet/internal/report/origin"
 )
 
@@ -41,7 +42,7 @@ where plain failed and Fast Open worked: what is not above it is chance.
 
 --by groups by one property or crosses two: ` + keyList() + `.
 A survey of a fleet is named by its id; its dataset is fetched from the controller.
-AS and country come from the files of --asn-db, a MaxMind database or text
+Of a mesh it shows the matrix of its probes. AS and country come from the files of --asn-db, a MaxMind database or text
 with a prefix and an AS in each line.`,
 		Example: `  controller report tfo-survey-20260131T120000Z
   controller report tfo-survey-20260131T120000Z --format json | jq .verdicts
@@ -102,6 +103,14 @@ func (a *app) reportDatasets(cmd *cobra.Command, f *reportFlags, dirs []string) 
 	}
 	if f.format.value == "html" {
 		return a.reportPage(cmd.Context(), q, dirs)
+	}
+	// Of a mesh it is the matrix, not the verdicts of its clients alone.
+	m, err := matrix.Collect(dirs...)
+	if err != nil {
+		return unreadableDataset(err)
+	}
+	if m.Pairs > 0 {
+		return matrix.Render(a.stdout, m, f.format.value, report.OptionsFor(a.stdout))
 	}
 	s, err := report.Summarize(cmd.Context(), q, dirs...)
 	if err != nil {

@@ -37,7 +37,7 @@ target. The evidence is kept, as Parquet files.`,
 	root.PersistentFlags().BoolVar(&a.logJSON, "log-json", false, "log in JSON")
 	completeWords(root, "log-level", logLevels...)
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return a.startLog() }
-	root.AddCommand(a.surveyCommand(), a.serveCommand(), a.tokenCommand(), a.probesCommand(), a.surveysCommand(), a.dashboardCommand(), a.operatorCommand(), a.caCommand(), a.reportCommand(), a.diffCommand(), a.reclassifyCommand(), a.exportCommand(), a.labCommand(), a.versionCommand())
+	root.AddCommand(a.surveyCommand(), a.serveCommand(), a.tokenCommand(), a.probesCommand(), a.surveysCommand(), a.meshCommand(), a.dashboardCommand(), a.operatorCommand(), a.caCommand(), a.reportCommand(), a.diffCommand(), a.reclassifyCommand(), a.exportCommand(), a.labCommand(), a.versionCommand())
 	return root
 }
 

@@ -66,6 +66,7 @@ type meshMember struct {
 	listen, connect *task
 	listening       []*pb.Listening
 	listenOver      bool
+	early           bool // its listeners closed before all were done
 	connectOver     bool
 	arrivals        []*tfo.Arrival
 	alarms          []tfo.Alarm
@@ -155,8 +156,9 @@ func (m *meshRun) run(ctx, caller context.Context, tell func(*pb.RunMeshResponse
 	if err := m.phase(caller, tell, pb.MeshPhase_MESH_PHASE_MEASURING, left, func(p *meshMember) bool { return p.connectOver }); err != nil {
 		return err
 	}
-	m.linger(caller)
 	for _, p := range m.sorted() {
+		// One that closed by itself missed what came after.
+		p.early = p.listenOver && len(p.listening) > 0
 		m.s.send(p.probe, &pb.SessionResponse{Message: &pb.SessionResponse_EndTask{EndTask: &pb.EndTask{Id: p.listen.id}}})
 	}
 	if err := m.phase(caller, tell, pb.MeshPhase_MESH_PHASE_JOINING, lastPartTime, func(p *meshMember) bool { return p.listenOver }); err != nil {
@@ -402,18 +404,6 @@ func (m *meshRun) trouble(p *meshMember, what string) {
 	m.state.Troubles = append(m.state.Troubles, "probe "+p.probe+" "+what)
 }
 
-// linger leaves listeners the time to see the end of connections on which
-// nothing moves any more, if there may be any.
-func (m *meshRun) linger(ctx context.Context) {
-	if !slices.ContainsFunc(m.results, func(r *measure.Measurement) bool { return r == nil || r.Verdict != measure.Supported }) {
-		return
-	}
-	select {
-	case <-time.After(meshPatience + time.Second):
-	case <-ctx.Done():
-	}
-}
-
 func (m *meshRun) sorted() []*meshMember {
 	return slices.SortedFunc(maps.Values(m.members), func(a, b *meshMember) int { return cmp.Compare(a.probe, b.probe) })
 }
@@ -476,12 +466,17 @@ func (m *meshRun) document(state dataset.State) *dataset.Survey {
 func (m *meshRun) write() (err error) {
 	rows := make([]dataset.MeshRow, len(m.pairs))
 	byClient := make(map[string][]measure.Measurement)
+	heard := make(map[string]*mesh.Heard)
 	for i, pair := range m.pairs {
 		server := m.members[pair.Server]
+		if heard[pair.Server] == nil {
+			heard[pair.Server] = mesh.Hear(server.arrivals, server.alarms)
+		}
 		ends := mesh.Ends{
 			Plan: measure.Plan(m.req.GetPlan()), Payload: measure.PayloadAuto, Nonce: m.nonces[i], Client: m.results[i],
-			Arrivals: server.arrivals, Alarms: server.alarms, ServerLost: server.lost,
+			ServerLost: server.lost || server.early,
 		}
+		ends.Arrivals, ends.Alarms = heard[pair.Server].Of(ends.Nonce, ends.Client)
 		j := mesh.Judge(ends)
 		if rows[i], err = m.row(pair, &ends, &j); err != nil {
 			return err
@@ -519,14 +514,6 @@ func (m *meshRun) row(pair mesh.Pair, ends *mesh.Ends, j *measure.Judgement) (r 
 		r.Started, r.Address, r.ClientVerdict = c.Started, c.Addr, c.Verdict
 	}
 	r.Judged(j)
-	batch := &pb.ArrivalBatch{}
-	for i := range j.Pairs {
-		if a := j.Pairs[i].Arrival; a != nil {
-			batch.Arrivals = append(batch.Arrivals, measure.ArrivalToWire(a))
-		}
-	}
-	if len(batch.GetArrivals()) > 0 {
-		r.Evidence, err = measure.EncodeArrivals(batch)
-	}
+	r.Evidence, err = ends.Evidence()
 	return r, err
 }

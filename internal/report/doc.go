@@ -11,6 +11,7 @@
 //	stat       intervals, tests, quantiles
 //	change     what differs between two datasets, or after a new look at one
 //	export     forms that other tools of the field read
+//	matrix     what the probes of a mesh found between each other
 //
 // What may not enter: the network, the control plane, the clock, and new
 // verdicts. The only judgements here are who is to blame, and which of what was
