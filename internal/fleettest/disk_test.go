@@ -80,6 +80,7 @@ func TestProbeDiskFull(t *testing.T) {
 	f.By = nil
 	f.AddProbe(150, f.Controllers)
 	f.Connected()
+	p.Slow(t, 64_000, 8<<10) // results come faster than they go, and need more room all the time
 	s := f.Survey(c, targets, "--rate", "150", "--concurrency", "8")
 	s.Measured(targets / 10)
 	ballast := p.Inside(filepath.Join(p.Data(), "ballast"))
@@ -96,6 +97,7 @@ func TestProbeDiskFull(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
+	p.Slow(t, 0, 0)
 	f.Await("a probe that is ready again", fleettest.Patience, func() bool {
 		return p.Info().GetStatus().GetReadiness() == pb.Readiness_READINESS_READY
 	})

@@ -1,7 +1,10 @@
 package fleettest
 
 import (
+	"flag"
 	"os"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"tfofleet/internal/lab/labtest"
@@ -12,7 +15,17 @@ import (
 // leaves nothing behind.
 //
 //	func TestMain(m *testing.M) { os.Exit(fleettest.Main(m)) }
-func Main(m *testing.M) int { return labtest.Main(inside{m}) }
+func Main(m *testing.M) int {
+	// Most of the time a fleet waits for something: for more of them than there are
+	// processors there is room.
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = flag.Set("test.parallel", strconv.Itoa(max(3, runtime.GOMAXPROCS(0)))) // it is one of package testing
+	}
+	return labtest.Main(inside{m})
+}
 
 // inside runs the tests where there are privileges.
 type inside struct{ m *testing.M }

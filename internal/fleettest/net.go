@@ -179,10 +179,12 @@ func (h *Host) Slow(t testing.TB, bits uint64, queue uint32) {
 		if err != nil {
 			return err
 		}
-		return netlink.QdiscAdd(&netlink.Tbf{
-			QdiscAttrs: netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
-			Rate:       bits / 8, Limit: queue, Buffer: uint32(netlink.Xmittime(bits/8, burst)),
-		})
+		q := &netlink.Tbf{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT}}
+		if bits == 0 {
+			return netlink.QdiscDel(q)
+		}
+		q.Rate, q.Limit, q.Buffer = bits/8, queue, uint32(netlink.Xmittime(bits/8, burst))
+		return netlink.QdiscAdd(q)
 	})
 	if err != nil {
 		t.Fatal(err)
