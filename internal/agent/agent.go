@@ -108,6 +108,7 @@ type Agent struct {
 	unfinished atomic.Int64 // targets in hand without an outcome
 	enough     atomic.Int64 // below this many, more are asked for
 	active     atomic.Int64 // targets with a runner
+	rest       atomic.Int64 // first pause before a reconnect, as the last controller's heartbeat makes it; 0: none was heard of
 	done       atomic.Uint64
 	refused    atomic.Uint64 // of done, by the policy
 

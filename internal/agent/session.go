@@ -34,6 +34,7 @@ func (a *Agent) sessions(ctx context.Context) error {
 		for s != nil {
 			if a.cfg.Backoff == 0 {
 				b.first = firstPause(s.interval)
+				a.rest.Store(int64(b.first))
 			}
 			a.retreat.heard.Store(true)
 			last := s

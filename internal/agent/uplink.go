@@ -96,6 +96,7 @@ func (u *uplink) run(ctx context.Context) {
 	first := cmp.Or(u.agent.cfg.Backoff, leastPause)
 	b := backoff{first: first, longest: 10 * first}
 	for {
+		b.first = max(b.first, time.Duration(u.agent.rest.Load()))
 		begun := time.Now()
 		err := u.stream(ctx)
 		if ctx.Err() != nil {
