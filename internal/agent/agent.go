@@ -84,8 +84,9 @@ type Config struct {
 	// Finish is how long targets that are with the engine then have to come to
 	// their end; 0: they are interrupted at once.
 	Finish time.Duration
-	// Backoff bounds the first pause before a reconnect; default 1 s. Later
-	// pauses are up to 120 times as long.
+	// Backoff bounds the first pause before a reconnect. Later pauses are up to
+	// 120 times as long. Default half of the controller's heartbeat, 1 to 10 s,
+	// and 2 min.
 	Backoff time.Duration
 	Logger  hclog.Logger
 }
@@ -107,6 +108,7 @@ type Agent struct {
 	unfinished atomic.Int64 // targets in hand without an outcome
 	enough     atomic.Int64 // below this many, more are asked for
 	active     atomic.Int64 // targets with a runner
+	rest       atomic.Int64 // first pause before a reconnect, as the last controller's heartbeat makes it; 0: none was heard of
 	done       atomic.Uint64
 	refused    atomic.Uint64 // of done, by the policy
 
@@ -125,9 +127,6 @@ type Agent struct {
 func New(cfg Config) *Agent {
 	if cfg.Flush == 0 {
 		cfg.Flush = 30 * time.Second
-	}
-	if cfg.Backoff == 0 {
-		cfg.Backoff = time.Second
 	}
 	if cfg.OnWelcome == nil {
 		cfg.OnWelcome = func(*pb.Welcome) {}

@@ -24,11 +24,18 @@ import (
 // is final.
 func (a *Agent) sessions(ctx context.Context) error {
 	b := backoff{first: a.cfg.Backoff, longest: 120 * a.cfg.Backoff}
+	if b.first == 0 {
+		b = backoff{first: leastPause, longest: 2 * time.Minute}
+	}
 	for {
 		begun := time.Now()
 		s, err := a.open(ctx)
 		var away *detour
 		for s != nil {
+			if a.cfg.Backoff == 0 {
+				b.first = firstPause(s.interval)
+				a.rest.Store(int64(b.first))
+			}
 			a.retreat.heard.Store(true)
 			last := s
 			s, err = s.speak(ctx)
@@ -317,6 +324,14 @@ func jitter(d time.Duration) time.Duration {
 // healthy is how long a session has to last for the next failure to be a first
 // one.
 const healthy = time.Minute
+
+const leastPause = time.Second
+
+// firstPause bounds the first pause before a reconnect: a large fleet, whose
+// heartbeats are rare, must not come back within a second.
+func firstPause(heartbeat time.Duration) time.Duration {
+	return min(max(heartbeat/2, leastPause), 10*time.Second)
+}
 
 // backoff is exponential with full jitter: probes that lost the controller at
 // the same moment do not come back at the same moment.

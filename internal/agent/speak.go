@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"time"
@@ -195,7 +196,7 @@ func (p *speaker) open(ctx context.Context) {
 // sooner and up to twice as late, so that not all come at once.
 func (p *speaker) divert(d *pb.Drain) {
 	after := d.GetReconnectAfter().AsDuration()
-	after += rand.N(max(after, p.agent.cfg.Backoff))
+	after += rand.N(max(after, cmp.Or(p.agent.cfg.Backoff, leastPause)))
 	p.away = &detour{time.Now().Add(after), d.GetAlternates()}
 	p.settling, p.waiting = false, true
 	p.patience.Stop()

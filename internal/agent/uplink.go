@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -92,8 +93,10 @@ func (u *uplink) restart() {
 func (u *uplink) run(ctx context.Context) {
 	// A controller whose disk is full is asked again soon, for the work here
 	// stands still until there is room.
-	b := backoff{first: u.agent.cfg.Backoff, longest: 10 * u.agent.cfg.Backoff}
+	first := cmp.Or(u.agent.cfg.Backoff, leastPause)
+	b := backoff{first: first, longest: 10 * first}
 	for {
+		b.first = max(b.first, time.Duration(u.agent.rest.Load()))
 		begun := time.Now()
 		err := u.stream(ctx)
 		if ctx.Err() != nil {

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/lease"
@@ -58,13 +61,19 @@ func (s *Server) finishSome(ctx context.Context) (any bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	for _, k := range keys {
-		if err := s.finish(ctx, k); err != nil {
-			return true, fmt.Errorf("survey %s chunk %d: %w", k.Survey, k.Chunk, err)
-		}
-	}
 	if len(keys) > 0 {
-		return true, nil
+		// Encoding is what takes the time.
+		var all errgroup.Group
+		all.SetLimit(runtime.GOMAXPROCS(0))
+		for _, k := range keys {
+			all.Go(func() error {
+				if err := s.finish(ctx, k); err != nil {
+					return fmt.Errorf("survey %s chunk %d: %w", k.Survey, k.Chunk, err)
+				}
+				return nil
+			})
+		}
+		return true, all.Wait()
 	}
 	// It may be that all was written but the end.
 	over, err := s.cfg.Store.Finished(ctx)

@@ -21,6 +21,11 @@ import (
 // fsync.
 const inFlight = 16
 
+// roomForBatches is how many bytes of batches, of all streams together, may be on
+// their way to the disk: a thousand probes that come back at once bring more
+// than fits into memory.
+const roomForBatches = 32 << 20
+
 // ReportResults implements ProbeService.
 func (s *Server) ReportResults(stream grpc.BidiStreamingServer[pb.ReportResultsRequest, pb.ReportResultsResponse]) error {
 	ctx, stop := context.WithCancelCause(stream.Context())
@@ -76,12 +81,20 @@ func (in *intake) receive() error {
 		case <-in.ctx.Done():
 			return in.ctx.Err()
 		}
+		weight := min(int64(len(req.GetMeasurements()))+1, roomForBatches)
+		if err := in.server.room.Acquire(in.ctx, weight); err != nil {
+			return err
+		}
 		in.mu.Lock()
 		if in.closed {
 			in.mu.Unlock()
+			in.server.room.Release(weight)
 			return errStopping
 		}
-		in.taking.Go(func() { in.take(req) })
+		in.taking.Go(func() {
+			defer in.server.room.Release(weight)
+			in.take(req)
+		})
 		in.mu.Unlock()
 	}
 }

@@ -41,8 +41,15 @@ func (s *Server) look() error {
 		}
 	}
 	for _, v := range s.all() {
-		if !known[v.rec.ID] {
+		switch {
+		case !known[v.rec.ID]:
 			s.forget(v) // another controller ended it
+		case v.stale.Swap(false):
+			err := s.refresh(v)
+			s.trouble.failed(writeDataset, err)
+			if err != nil {
+				v.stale.Store(true)
+			}
 		}
 	}
 	if work, err := s.cfg.Store.HasWork(s.ctx); err != nil {

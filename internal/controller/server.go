@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
 	"tfofleet/internal/identity"
@@ -87,6 +88,7 @@ type Server struct {
 	trouble trouble
 	metrics *metrics
 	tasks   tasks
+	room    *semaphore.Weighted // bytes of batches on their way to the disk
 
 	starting sync.Mutex // one survey is started at a time
 
@@ -116,7 +118,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Name == "" {
 		cfg.Name = "controller"
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger.Named("controller"), drained: make(chan struct{}),
+	s := &Server{cfg: cfg, log: cfg.Logger.Named("controller"), drained: make(chan struct{}), room: semaphore.NewWeighted(roomForBatches),
 		surveys: make(map[string]*survey), sessions: make(map[string]*session), names: make(map[string]bool)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.freeze.TTL = cfg.TTL

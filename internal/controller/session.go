@@ -505,12 +505,13 @@ func (s *Server) offer(p *session, c store.Chunk) error {
 
 func keyOf(r *pb.LeaseRef) store.Key { return store.Key{Survey: r.GetSurvey(), Chunk: r.GetChunk()} }
 
-// enlist names a probe in survey.json when it takes part for the first time.
+// enlist has a probe named in survey.json when it takes part for the first time.
+// A moment later: with a thousand of them the file is not written a thousand
+// times, and no lease waits for it.
 func (s *Server) enlist(v *survey, probe string) {
-	if _, had := v.probes.LoadOrStore(probe, true); had {
-		return
+	if _, had := v.probes.LoadOrStore(probe, true); !had {
+		v.stale.Store(true)
 	}
-	s.trouble.failed(writeDataset, s.refresh(v))
 }
 
 // refresh writes survey.json anew. Where it has ended in between, at another

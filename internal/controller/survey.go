@@ -29,7 +29,8 @@ type survey struct {
 	writer  *dataset.Writer
 	changed signal
 	ended   chan struct{} // closed when it has
-	probes  sync.Map      // names that survey.json has
+	probes  sync.Map      // names that survey.json has, or will have soon
+	stale   atomic.Bool   // survey.json is to be written anew
 	// putting keeps an older survey.json from replacing a newer one.
 	putting sync.Mutex
 	settled bool // guarded by putting: the controller ends in good order

@@ -114,7 +114,10 @@ func TestOutboxIncomplete(t *testing.T) {
 	}{
 		{"the controller is away for good", func(context.Context, *pb.ReportTaskRequest) (bool, error) { return false, errors.New("away") }, false, 1, reportTime + 6*time.Second, true},
 		{"it is away, and the probe stops", func(context.Context, *pb.ReportTaskRequest) (bool, error) { return false, errors.New("away") }, true, 1, stopTime + 6*time.Second, true},
-		{"it hangs", func(ctx context.Context, _ *pb.ReportTaskRequest) (bool, error) { <-ctx.Done(); return false, ctx.Err() }, false, 1, reportTime + time.Second, true},
+		{"it hangs", func(ctx context.Context, _ *pb.ReportTaskRequest) (bool, error) {
+			<-ctx.Done()
+			return false, ctx.Err()
+		}, false, 1, reportTime + time.Second, true},
 		{"nobody wants it", func(context.Context, *pb.ReportTaskRequest) (bool, error) { return true, nil }, false, 1, time.Second, true},
 		{"more came than has room", func(context.Context, *pb.ReportTaskRequest) (bool, error) { return false, nil }, false, roomFor + 1, time.Second, false},
 	} {

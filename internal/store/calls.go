@@ -131,7 +131,11 @@ func (s *SQLite) Apply(ctx context.Context, k Key, e lease.Event, b *Batch) (Chu
 		c       Chunk
 		effects []lease.Effect
 	}
-	a, err := ask(ctx, s, func(t *tx) (applied, error) {
+	way := s.requests
+	if b != nil {
+		way = s.bulk
+	}
+	a, err := askIn(ctx, s, way, func(t *tx) (applied, error) {
 		r, effects, err := t.apply(k, e, b)
 		if err != nil {
 			return applied{}, err

@@ -27,6 +27,7 @@ type SQLite struct {
 	// may be something for the probe, until a chunk becomes pending again.
 	looked   map[string]map[string]uint32
 	requests chan *request
+	bulk     chan *request // batches: they come after all others
 	closing  chan struct{}
 	closed   chan struct{}
 }
@@ -38,8 +39,12 @@ type request struct {
 }
 
 // maxGroup bounds the calls of one transaction: while it runs, nobody is
-// answered.
-const maxGroup = 256
+// answered. Batches are large, so that it takes fewer of them: a heartbeat must
+// not wait long behind results.
+const (
+	maxGroup = 256
+	maxBulk  = 64
+)
 
 // OpenSQLite opens the store in the file, and makes it if it is not there. It
 // is ErrInUse while another process has it open.
@@ -49,7 +54,7 @@ func OpenSQLite(ctx context.Context, path string, opts Options) (*SQLite, error)
 	}
 	s := &SQLite{
 		opts: opts, stmts: make(map[string]*sql.Stmt), terms: make(map[string]terms), looked: make(map[string]map[string]uint32),
-		requests: make(chan *request), closing: make(chan struct{}), closed: make(chan struct{}),
+		requests: make(chan *request), bulk: make(chan *request), closing: make(chan struct{}), closed: make(chan struct{}),
 	}
 	if err := s.open(ctx, path); err != nil {
 		s.release()
@@ -105,6 +110,11 @@ var errClosed = errors.New("store: closed")
 // ask runs do in a transaction and returns its answer after it is durable. Do
 // may run more than once; the last run counts.
 func ask[T any](ctx context.Context, s *SQLite, do func(*tx) (T, error)) (T, error) {
+	return askIn(ctx, s, s.requests, do)
+}
+
+// askIn is ask, by one of the two ways in.
+func askIn[T any](ctx context.Context, s *SQLite, way chan<- *request, do func(*tx) (T, error)) (T, error) {
 	var answer, none T
 	r := &request{
 		do: func(t *tx) (err error) {
@@ -114,7 +124,7 @@ func ask[T any](ctx context.Context, s *SQLite, do func(*tx) (T, error)) (T, err
 		done: make(chan error, 1),
 	}
 	select {
-	case s.requests <- r:
+	case way <- r:
 	case <-ctx.Done():
 		return none, ctx.Err()
 	case <-s.closing:
@@ -139,27 +149,47 @@ func (s *SQLite) run() {
 	for {
 		select {
 		case r := <-s.requests:
-			s.group(r)
+			s.group(r, 0)
+		case r := <-s.bulk:
+			s.group(r, 1)
 		case <-s.closing:
 			return
 		}
 	}
 }
 
+// waiting is a call that waits, batches last; nil when there is none. Bulk is
+// how many batches the transaction has.
+func (s *SQLite) waiting(bulk *int) *request {
+	select {
+	case r := <-s.requests:
+		return r
+	default:
+	}
+	if *bulk >= maxBulk {
+		return nil
+	}
+	select {
+	case r := <-s.bulk:
+		*bulk++
+		return r
+	default:
+	}
+	return nil
+}
+
 // group runs a call, and those that wait, in one transaction.
-func (s *SQLite) group(first *request) {
+func (s *SQLite) group(first *request, bulk int) {
 	t := s.begin()
 	group := []*request{first}
 	results := []error{t.run(first.do)}
 	for t.err == nil && len(group) < maxGroup {
-		select {
-		case r := <-s.requests:
-			group = append(group, r)
-			results = append(results, t.run(r.do))
-			continue
-		default:
+		r := s.waiting(&bulk)
+		if r == nil {
+			break
 		}
-		break
+		group = append(group, r)
+		results = append(results, t.run(r.do))
 	}
 	err := t.commit()
 	if err != nil && len(group) > 1 {

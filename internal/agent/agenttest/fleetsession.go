@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -23,6 +24,7 @@ type FleetProbe struct {
 	session, results grpc.ClientConnInterface
 	poke             chan struct{} // credit may have changed
 	more             chan struct{} // there are results to send
+	interval         atomic.Int64  // of heartbeats, as it was last asked for
 
 	mu       sync.Mutex
 	leases   map[string]*held // in hand, by reference
@@ -56,11 +58,11 @@ func (p *FleetProbe) Run(ctx context.Context) {
 }
 
 // again opens a stream as often as it ends, with the pauses of a real probe:
-// full jitter, from one second to two minutes, from the first one again after a
-// minute that went well.
+// full jitter, from what the heartbeat makes of it to two minutes, from the
+// first one again after a minute that went well.
 func (p *FleetProbe) again(ctx context.Context, stream func(context.Context) error) {
-	const first, longest, healthy = time.Second, 2 * time.Minute, time.Minute
-	pause := first
+	const longest, healthy = 2 * time.Minute, time.Minute
+	pause := p.firstPause()
 	for {
 		begun := time.Now()
 		err := stream(ctx)
@@ -69,8 +71,9 @@ func (p *FleetProbe) again(ctx context.Context, stream func(context.Context) err
 		}
 		p.fleet.ended(err)
 		if time.Since(begun) >= healthy {
-			pause = first
+			pause = p.firstPause()
 		}
+		pause = max(pause, p.firstPause())
 		select {
 		case <-time.After(rand.N(pause)):
 		case <-ctx.Done():
@@ -78,6 +81,12 @@ func (p *FleetProbe) again(ctx context.Context, stream func(context.Context) err
 		}
 		pause = min(2*pause, longest)
 	}
+}
+
+// firstPause is as package agent makes it of the heartbeat interval that was asked
+// for; the tests of that package need this one.
+func (p *FleetProbe) firstPause() time.Duration {
+	return min(max(time.Duration(p.interval.Load())/2, time.Second), 10*time.Second)
 }
 
 // attend is one session.
@@ -111,6 +120,7 @@ func (p *FleetProbe) attend(ctx context.Context) error {
 	defer p.fleet.connected.Add(-1)
 
 	interval := w.GetHeartbeatInterval().AsDuration()
+	p.interval.Store(int64(interval))
 	s := &conversation{probe: p, stream: stream, interval: interval, said: make(chan *pb.SessionRequest), sent: make(chan time.Time, 16)}
 	heard := make(chan error, 1)
 	over := make(chan struct{})

@@ -1,0 +1,102 @@
+package fleettest
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tfofleet/internal/dataset"
+	"tfofleet/internal/lab"
+	"tfofleet/internal/lab/labtest"
+)
+
+// Mesh is a fleet of one controller whose probes measure each other: each is on
+// a host of the fleet, from which it reaches the controller, and listens and
+// measures on a host of a lab's mesh, by the same number.
+type Mesh struct {
+	*Fleet
+	Lab        *lab.Mesh
+	Controller *Controller
+}
+
+// MeshPorts are those that the policies of the probes let them listen on.
+var MeshPorts = []uint16{80, 443, 8443}
+
+// NewMesh makes a mesh that lives as long as the test, and waits until all of
+// its probes are connected. Their policies have the rates of the shipped ones.
+func NewMesh(t testing.TB, cfg lab.MeshConfig) *Mesh {
+	t.Helper()
+	m := &Mesh{Lab: labtest.NewMesh(t, cfg), Fleet: &Fleet{t: t, Dir: t.TempDir()}}
+	m.Net = NewNetwork(t)
+	t.Cleanup(func() {
+		if t.Failed() {
+			m.tell()
+		}
+	})
+	m.Controller = m.AddController("--reflector", "")
+	ports := strings.Trim(strings.ReplaceAll(fmt.Sprint(MeshPorts), " ", ", "), "[]")
+	for k := range m.Lab.Hosts() {
+		p := &Probe{Host: m.Net.Add(), Name: fmt.Sprintf("p%02d", k+1), f: m.Fleet, out: &output{}}
+		m.mkdir(p.Data())
+		m.Write(p.Name+".yaml", fmt.Sprintf(`nets: {allow: [198.18.0.0/16, "fd54:464f::/48"]}
+ports: {allow: [%s]}
+listen: {enabled: true, ports: [%s], sources: [0.0.0.0/0, "::/0"], max_duration: 10m}
+contact_log: {path: %s}
+`, ports, ports, p.contacts()))
+		p.args = []string{
+			"run", "--data", p.Data(), "--policy", p.Name + ".yaml", "--netns", m.Lab.Host(k).NetNS, "--log-level", "debug",
+			"--join", m.Token(p.Name, m.Controllers),
+		}
+		m.Probes = append(m.Probes, p)
+		p.Launch()
+	}
+	m.Connected()
+	return m
+}
+
+// Meeting is "controller mesh" as it runs.
+type Meeting struct {
+	*Process
+	m   *Mesh
+	dir string // a copy of the dataset
+}
+
+// Meet has all probes measure each other.
+func (m *Mesh) Meet(args ...string) *Meeting {
+	m.t.Helper()
+	r := &Meeting{m: m, dir: filepath.Join(m.t.TempDir(), "dataset")}
+	command := append([]string{Program(m.t, "controller"), "mesh", "--controller", m.Controller.Socket(), "--out", r.dir}, args...)
+	r.Process = start(m.t, m.Controller.Host, "mesh", m.Dir, &output{}, command)
+	return r
+}
+
+// Measuring waits until all listen, and the probes have been told to connect.
+func (r *Meeting) Measuring() {
+	r.m.t.Helper()
+	r.m.says(r.Process, "to make")
+}
+
+// Over waits for the end of the command, and is what it said and how it ended.
+func (r *Meeting) Over(within time.Duration) (said string, err error) {
+	r.m.t.Helper()
+	select {
+	case <-r.over:
+	case <-time.After(within):
+		r.m.t.Fatalf("the mesh is not over after %v; it said:\n%s", within, r.out.all())
+	}
+	return r.out.all(), r.err
+}
+
+// Rows are those of the dataset, of each pair one.
+func (r *Meeting) Rows() (rows []dataset.MeshRow) {
+	r.m.t.Helper()
+	for row, err := range dataset.ReadMesh(r.dir) {
+		if err != nil {
+			r.m.t.Fatal(err)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
