@@ -244,7 +244,7 @@ func (a *app) watch(ctx context.Context, l *local, r *surveyRun, show *progress)
 	defer cancel()
 	states := make(chan *pb.SurveyState)
 	lost := make(chan error, 1)
-	go func() { lost <- follow(calls, l.control, r.id, states) }()
+	go func() { lost <- watchStates(calls, l.control, r.id, states) }()
 
 	second := time.NewTicker(time.Second)
 	defer second.Stop()
@@ -297,8 +297,8 @@ func (s *stall) full() bool {
 	return false
 }
 
-// follow sends every state of a survey, the last one when it has ended.
-func follow(ctx context.Context, control pb.ControlServiceClient, id string, states chan<- *pb.SurveyState) error {
+// watchStates sends every state of a survey, the last one when it has ended.
+func watchStates(ctx context.Context, control pb.ControlServiceClient, id string, states chan<- *pb.SurveyState) error {
 	for {
 		stream, err := control.WatchSurvey(ctx, &pb.WatchSurveyRequest{Survey: id})
 		for err == nil {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"tfofleet/internal/controller"
+	"tfofleet/internal/dataset"
 	"tfofleet/internal/dataset/place"
 	"tfofleet/internal/identity"
 	"tfofleet/internal/lease"
@@ -97,6 +99,15 @@ func startFleet(ctx context.Context, f *serveFlags, addresses []string, log hclo
 	c.authority, err = identity.NewAuthority(ctx, identity.Config{CA: c.ca, Store: c.db.Identity(), Names: hosts(addresses), Logger: log.Named("identity")})
 	if err != nil {
 		return nil, err
+	}
+	if err := dataset.CheckDir(f.dataset); err != nil {
+		return nil, fail(exitUsage, err, "--dataset takes a directory, or s3://BUCKET/PREFIX")
+	}
+	if strings.HasPrefix(f.dataset, "s3://") {
+		// Not at the first survey: whoever starts it is there to mend it.
+		if _, err := dataset.Dirs(f.dataset); err != nil {
+			return nil, fail(exitCannotWrite, err, "--dataset names the bucket; the credentials are those of the environment (AWS_*)")
+		}
 	}
 	c.registry = prometheus.NewRegistry()
 	c.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

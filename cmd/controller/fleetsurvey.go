@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 
@@ -58,8 +59,31 @@ func (a *app) surveyFleet(cmd *cobra.Command, f *surveyFlags) error {
 			_, err := fmt.Fprintln(a.stdout, r.id)
 			return err
 		}
-		return a.attend(cmd.Context(), c, o, r.id, f.quiet)
+		s, err := a.follow(cmd.Context(), c, o, r.id, f.quiet)
+		if err != nil {
+			return err
+		}
+		return a.reportSurvey(cmd.Context(), c, s, f.format.value)
 	})
+}
+
+// reportSurvey fetches the dataset of a survey that has ended, and sums it up.
+func (a *app) reportSurvey(ctx context.Context, c pb.ControlServiceClient, s *pb.SurveyState, format string) error {
+	dir, err := os.MkdirTemp("", "tfofleet-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := fetch(ctx, c, s.GetSurvey(), dir); err != nil {
+		return err
+	}
+	if _, err := a.report(dir, format); err != nil {
+		return unreadableDataset(err)
+	}
+	if s.GetPlanned() > 0 && s.GetRefused() == s.GetPlanned() {
+		return fail(exitAllRefused, errors.New("the policies of the probes refused every target"), "the conditions in the dataset say why: controller export "+s.GetSurvey())
+	}
+	return nil
 }
 
 // create uploads the list and starts the survey.

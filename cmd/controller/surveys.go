@@ -95,7 +95,11 @@ func (a *app) surveysWatch() *cobra.Command {
 		Long: "Follow a survey to its end. Ctrl-C ends the watching, not the survey.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return control(o.controller, func(c pb.ControlServiceClient) error {
-				return a.attend(cmd.Context(), c, o, args[0], quiet)
+				s, err := a.follow(cmd.Context(), c, o, args[0], quiet)
+				if err != nil {
+					return err
+				}
+				return a.writeState(s, o.format.value)
 			})
 		},
 	}
@@ -149,17 +153,17 @@ func (a *app) surveysCancel() *cobra.Command {
 	return cmd
 }
 
-// attend shows a survey of a fleet until it has ended, and then how it did. An
+// follow shows a survey of a fleet until it has ended, and returns how it did. An
 // interrupt detaches.
-func (a *app) attend(ctx context.Context, c pb.ControlServiceClient, o operator, id string, quiet bool) error {
+func (a *app) follow(ctx context.Context, c pb.ControlServiceClient, o operator, id string, quiet bool) (*pb.SurveyState, error) {
 	if _, err := c.GetSurvey(ctx, &pb.GetSurveyRequest{Survey: id}); ctx.Err() != nil {
-		return a.detached(o, id)
+		return nil, a.detached(o, id)
 	} else if err != nil {
-		return err // before it is waited for
+		return nil, err // before it is waited for
 	}
 	states := make(chan *pb.SurveyState)
 	lost := make(chan error, 1)
-	go func() { lost <- follow(ctx, c, id, states) }()
+	go func() { lost <- watchStates(ctx, c, id, states) }()
 	show := &progress{term: a.term, quiet: quiet}
 	again := time.NewTicker(time.Second)
 	defer again.Stop()
@@ -173,22 +177,19 @@ func (a *app) attend(ctx context.Context, c pb.ControlServiceClient, o operator,
 			}
 		case err := <-lost:
 			if ctx.Err() == nil {
-				return err
+				return nil, err
 			}
-			return a.detached(o, id)
+			return nil, a.detached(o, id)
 		case <-ctx.Done():
-			return a.detached(o, id)
+			return nil, a.detached(o, id)
 		}
 		show.update(s, time.Now())
 	}
 	show.end(s, time.Now())
-	if err := a.writeState(s, o.format.value); err != nil {
-		return err
-	}
 	if s.GetPhase() == pb.SurveyPhase_SURVEY_PHASE_FAILED {
-		return fail(exitFailure, errors.New(s.GetReason()))
+		return nil, fail(exitFailure, errors.New(s.GetReason()))
 	}
-	return nil
+	return s, nil
 }
 
 // detached is the ending for who leaves a survey that goes on.

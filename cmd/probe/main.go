@@ -120,7 +120,7 @@ func (a *app) command() *cobra.Command {
 		return fail(exitUsage, err, fmt.Sprintf("%q lists the flags", cmd.CommandPath()+" --help"))
 	})
 	example.add(root)
-	root.AddCommand(a.connectCommand(), a.listenCommand(), a.checkCommand(), a.runCommand(), a.spoolCommand(), a.policyCommand(), a.selfTestCommand())
+	root.AddCommand(a.connectCommand(), a.listenCommand(), a.checkCommand(), a.runCommand(), a.spoolCommand(), a.policyCommand(), a.versionCommand(), a.selfTestCommand())
 	return root
 }
 

@@ -169,7 +169,7 @@ func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 		err = broken
 	}
 	if skew := (*agent.SkewError)(nil); errors.As(err, &skew) {
-		return fail(exitFailure, err, `"probe --version" and "controller --version" tell the versions`)
+		return fail(exitFailure, err, `"probe version" and "controller version" tell the versions`)
 	}
 	if d, ok := identity.DenialOf(err); ok && d.Reason == identity.Banned {
 		return fail(exitFailure, err, "ask the operator of the fleet")

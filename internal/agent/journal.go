@@ -190,7 +190,9 @@ func (u *uplink) landed(r *pb.ReportResultsResponse) error {
 	} else {
 		u.agent.cfg.Spool.Ack(key)
 	}
-	u.agent.health.acked()
+	if r.GetLease() != nil { // not of an event
+		u.agent.health.acked()
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -165,9 +166,14 @@ func (s *Server) takeEvent(req *pb.ReportResultsRequest) (rejected string, err e
 	err = s.cfg.Store.PutEvent(s.ctx, store.ProbeEvent{Probe: req.GetProbe(), Spool: req.GetSpool(), Sequence: req.GetSequence(), Event: req.GetEvent()})
 	s.trouble.set(writeResults, err)
 	if err == nil {
-		s.log.Info("probe says", "probe", req.GetProbe(), "event", req.GetEvent().GetKind(), "detail", req.GetEvent().GetDetail())
+		s.log.Info("probe says", "probe", req.GetProbe(), "event", eventName(req.GetEvent().GetKind()), "detail", req.GetEvent().GetDetail())
 	}
 	return "", err
+}
+
+// eventName is the word for people, such as "self_test".
+func eventName(k pb.ProbeEventKind) string {
+	return strings.ToLower(strings.TrimPrefix(k.String(), "PROBE_EVENT_KIND_"))
 }
 
 // results is what a batch says of itself.
