@@ -8,9 +8,9 @@ import (
 
 // Tasks does work that is not of a survey. It is mesh.Worker but for tests.
 type Tasks interface {
-	// Start begins a task and says how it was taken; nil when it is known
-	// already. What comes of it is reported part by part: over means that nobody
-	// wants it.
+	// Start begins a task and says how it was taken; of one that is known it says
+	// so again, for the answer may have been lost with a session. What comes of it
+	// is reported part by part: over means that nobody wants it.
 	Start(t *pb.Task, report func(context.Context, *pb.ReportTaskRequest) (over bool, err error)) *pb.TaskState
 	// End ends a task; what it has is reported.
 	End(id string)
@@ -24,9 +24,7 @@ type Tasks interface {
 func (a *Agent) task(t *pb.Task) *pb.SessionRequest {
 	state := &pb.TaskState{Id: t.GetId(), Refused: "this probe takes no such work"}
 	if a.cfg.Tasks != nil {
-		if state = a.cfg.Tasks.Start(t, a.reportTask); state == nil {
-			return nil
-		}
+		state = a.cfg.Tasks.Start(t, a.reportTask)
 	}
 	if state.GetRefused() != "" {
 		a.log.Warn("task refused", "task", t.GetId(), "reason", state.GetRefused())

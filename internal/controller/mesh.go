@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"runtime"
 	"slices"
 	"time"
 
@@ -41,22 +40,26 @@ const (
 
 // meshRun is a mesh under way.
 type meshRun struct {
-	s       *Server
-	id      string
-	req     *pb.RunMeshRequest
-	begun   time.Time
-	changed signal
-	members map[string]*meshMember // by probe
-	pairs   []mesh.Pair
-	nonces  []measure.Nonce // by pair
-	results []*measure.Measurement
-	state   pb.RunMeshResponse
-	writer  *dataset.Writer
+	s   *Server
+	id  string
+	req *pb.RunMeshRequest
+	// What is not measured after lifetime is given up.
+	lifetime time.Duration
+	until    time.Time
+	begun    time.Time
+	changed  signal
+	members  map[string]*meshMember // by probe
+	pairs    []mesh.Pair
+	nonces   []measure.Nonce // by pair
+	results  []*measure.Measurement
+	state    pb.RunMeshResponse
+	writer   *dataset.Writer
 }
 
 // meshMember is a probe's part in it.
 type meshMember struct {
 	probe, instance string
+	session         string // its newest
 	host            *pb.Host
 	version         string
 	observed        netip.Addr // its address as seen from here
@@ -66,16 +69,23 @@ type meshMember struct {
 	listen, connect *task
 	listening       []*pb.Listening
 	listenOver      bool
-	early           bool // its listeners closed before all were done
+	deaf            bool // it missed arrivals, or they cannot be read
 	connectOver     bool
+	peers, measured int // pairs of which it is the client, and its results
 	arrivals        []*tfo.Arrival
 	alarms          []tfo.Alarm
 }
 
 // RunMesh implements ControlService.
 func (s *Server) RunMesh(req *pb.RunMeshRequest, stream grpc.ServerStreamingServer[pb.RunMeshResponse]) error {
-	if len(req.GetPorts()) == 0 || slices.ContainsFunc(req.GetPorts(), func(p uint32) bool { return p == 0 || p > 65535 }) {
+	slices.Sort(req.GetPorts())
+	req.Ports = slices.Compact(req.GetPorts())
+	if n := len(req.GetPorts()); n == 0 || req.GetPorts()[0] == 0 || req.GetPorts()[n-1] > 65535 {
 		return status.Error(codes.InvalidArgument, "a mesh needs ports from 1 to 65535")
+	}
+	lifetime := cmp.Or(req.GetLifetime().AsDuration(), meshLifetime)
+	if lifetime < 0 || req.GetTimeout().AsDuration() < 0 || req.GetRate() < 0 {
+		return status.Error(codes.InvalidArgument, "a lifetime, a timeout or a rate below 0")
 	}
 	if _, ok := pb.Plan_name[int32(req.GetPlan())]; !ok || req.GetPlan() == 0 {
 		return status.Error(codes.InvalidArgument, "a mesh needs a plan")
@@ -83,17 +93,19 @@ func (s *Server) RunMesh(req *pb.RunMeshRequest, stream grpc.ServerStreamingServ
 	if _, ok := familyNames[req.GetFamily()]; !ok {
 		return status.Error(codes.InvalidArgument, "a mesh needs an address family: any, 4 or 6")
 	}
-	m := &meshRun{s: s, id: newID(), req: req, begun: s.cfg.Now().UTC()}
-	ctx, cancel := context.WithTimeout(stream.Context(), cmp.Or(req.GetLifetime().AsDuration(), meshLifetime))
-	defer cancel()
-	if err := m.gather(ctx); err != nil {
+	m := &meshRun{s: s, id: newID(), req: req, begun: s.cfg.Now().UTC(), lifetime: lifetime, until: time.Now().Add(lifetime)}
+	if err := m.gather(stream.Context()); err != nil {
 		return rpcError(err)
 	}
 	if err := m.create(); err != nil {
 		return rpcError(err)
 	}
 	defer m.forget()
-	return m.run(ctx, stream.Context(), stream.Send)
+	if err := m.run(stream.Context(), stream.Send); err != nil {
+		m.abandon()
+		return err
+	}
+	return nil
 }
 
 // gather finds out who takes part: probes with a session here.
@@ -119,7 +131,7 @@ func (m *meshRun) gather(ctx context.Context) error {
 	m.members = make(map[string]*meshMember)
 	for _, name := range names {
 		p := here[name]
-		member := &meshMember{probe: name, instance: p.instance, host: p.host, version: p.version}
+		member := &meshMember{probe: name, instance: p.instance, session: p.id, host: p.host, version: p.version}
 		if host, _, err := net.SplitHostPort(p.address); err == nil {
 			if a, err := netip.ParseAddr(host); err == nil {
 				member.observed = a.Unmap()
@@ -142,26 +154,24 @@ func (m *meshRun) families() []bool {
 }
 
 // run takes a mesh through its phases, and tells how far it is.
-func (m *meshRun) run(ctx, caller context.Context, tell func(*pb.RunMeshResponse) error) error {
+func (m *meshRun) run(ctx context.Context, tell func(*pb.RunMeshResponse) error) error {
 	m.state.Mesh, m.state.Probes = m.id, uint32(len(m.members))
-	m.askToListen(ctx)
-	if err := m.phase(caller, tell, pb.MeshPhase_MESH_PHASE_LISTENING, answerTime, func(p *meshMember) bool { return p.listening != nil || p.listenOver }); err != nil {
+	m.askToListen()
+	if err := m.phase(ctx, tell, pb.MeshPhase_MESH_PHASE_LISTENING, min(answerTime, time.Until(m.until)), func(p *meshMember) bool { return p.listening != nil }); err != nil {
 		return err
 	}
-	m.askToConnect(ctx)
-	left := time.Minute
-	if until, ok := ctx.Deadline(); ok {
-		left = max(0, time.Until(until))
-	}
-	if err := m.phase(caller, tell, pb.MeshPhase_MESH_PHASE_MEASURING, left, func(p *meshMember) bool { return p.connectOver }); err != nil {
+	m.askToConnect()
+	if err := m.phase(ctx, tell, pb.MeshPhase_MESH_PHASE_MEASURING, time.Until(m.until), func(p *meshMember) bool { return p.connectOver }); err != nil {
 		return err
 	}
 	for _, p := range m.sorted() {
-		// One that closed by itself missed what came after.
-		p.early = p.listenOver && len(p.listening) > 0
-		m.s.send(p.probe, &pb.SessionResponse{Message: &pb.SessionResponse_EndTask{EndTask: &pb.EndTask{Id: p.listen.id}}})
+		if !p.lost && p.listenOver && len(p.listening) > 0 {
+			p.deaf = true
+			m.trouble(p, "closed its listeners before all were done: what came later is not known")
+		}
+		m.s.endTask(p.listen)
 	}
-	if err := m.phase(caller, tell, pb.MeshPhase_MESH_PHASE_JOINING, lastPartTime, func(p *meshMember) bool { return p.listenOver }); err != nil {
+	if err := m.phase(ctx, tell, pb.MeshPhase_MESH_PHASE_JOINING, lastPartTime, func(p *meshMember) bool { return p.listenOver && p.connectOver }); err != nil {
 		return err
 	}
 	if err := m.write(); err != nil {
@@ -171,28 +181,20 @@ func (m *meshRun) run(ctx, caller context.Context, tell func(*pb.RunMeshResponse
 	return tell(&m.state)
 }
 
-// askToListen gives every probe its ports.
-func (m *meshRun) askToListen(ctx context.Context) {
-	lifetime := time.Minute
-	if until, ok := ctx.Deadline(); ok {
-		lifetime = time.Until(until) + lastPartTime
-	}
+// askToListen gives every probe its ports, for as long as the mesh may take.
+func (m *meshRun) askToListen() {
+	lifetime := durationpb.New(max(0, time.Until(m.until)) + lastPartTime)
 	for _, p := range m.sorted() {
 		work := &pb.ListenTask{}
 		for _, port := range m.req.GetPorts() {
-			work.Listeners = append(work.Listeners, &pb.ListenSpec{Port: port, Lifetime: durationpb.New(lifetime), Patience: durationpb.New(meshPatience)})
+			work.Listeners = append(work.Listeners, &pb.ListenSpec{Port: port, Lifetime: lifetime, Patience: durationpb.New(meshPatience)})
 		}
-		p.listen = m.s.tasks.give(p.probe, m.changed.notify)
-		m.give(p, &pb.Task{Id: p.listen.id, Work: &pb.Task_Listen{Listen: work}})
+		p.listen = m.s.giveTask(p.probe, &pb.Task{Work: &pb.Task_Listen{Listen: work}}, m.changed.notify)
 	}
 }
 
-func (m *meshRun) give(p *meshMember, t *pb.Task) {
-	m.s.send(p.probe, &pb.SessionResponse{Message: &pb.SessionResponse_Task{Task: t}})
-}
-
 // askToConnect plans the pairs and gives every probe its own.
-func (m *meshRun) askToConnect(context.Context) {
+func (m *meshRun) askToConnect() {
 	var clients []string
 	var servers []mesh.Listening
 	for _, p := range m.sorted() {
@@ -220,9 +222,9 @@ func (m *meshRun) askToConnect(context.Context) {
 			}
 			work.Peers = append(work.Peers, peer)
 		}
-		p.connect = m.s.tasks.give(name, m.changed.notify)
-		if p.connectOver = len(work.Peers) == 0; !p.connectOver {
-			m.give(p, &pb.Task{Id: p.connect.id, Work: &pb.Task_Connect{Connect: work}})
+		p.peers = len(work.Peers)
+		if p.connectOver = p.peers == 0; !p.connectOver {
+			p.connect = m.s.giveTask(name, &pb.Task{Work: &pb.Task_Connect{Connect: work}}, m.changed.notify)
 		}
 	}
 }
@@ -259,7 +261,7 @@ func (p *meshMember) reachable() mesh.Listening {
 
 // phase waits until all that are not lost have done their part, or too long, and
 // tells how far it is meanwhile.
-func (m *meshRun) phase(caller context.Context, tell func(*pb.RunMeshResponse) error, phase pb.MeshPhase, patience time.Duration, done func(*meshMember) bool) error {
+func (m *meshRun) phase(ctx context.Context, tell func(*pb.RunMeshResponse) error, phase pb.MeshPhase, patience time.Duration, done func(*meshMember) bool) error {
 	m.state.Phase = phase
 	late := time.NewTimer(patience)
 	defer late.Stop()
@@ -268,7 +270,7 @@ func (m *meshRun) phase(caller context.Context, tell func(*pb.RunMeshResponse) e
 	told := time.Time{}
 	for {
 		changed := m.changed.next()
-		m.look(phase)
+		m.look()
 		waits := slices.ContainsFunc(m.sorted(), func(p *meshMember) bool { return !p.lost && !done(p) })
 		if !waits || time.Since(told) > watchInterval {
 			if err := tell(&m.state); err != nil {
@@ -285,8 +287,8 @@ func (m *meshRun) phase(caller context.Context, tell func(*pb.RunMeshResponse) e
 		case <-late.C:
 			m.giveUp(phase, done)
 			return nil
-		case <-caller.Done():
-			return status.FromContextError(caller.Err()).Err()
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
 		case <-m.s.drained:
 			return errStopping
 		}
@@ -302,45 +304,54 @@ func (m *meshRun) giveUp(phase pb.MeshPhase, done func(*meshMember) bool) {
 		switch phase {
 		case pb.MeshPhase_MESH_PHASE_LISTENING:
 			m.trouble(p, "did not say whether it listens")
-			p.listenOver = true
+			p.listening, p.listenOver = []*pb.Listening{}, true
+			m.s.endTask(p.listen)
 		case pb.MeshPhase_MESH_PHASE_MEASURING:
-			m.trouble(p, "was not done in time")
-			m.s.send(p.probe, &pb.SessionResponse{Message: &pb.SessionResponse_EndTask{EndTask: &pb.EndTask{Id: p.connect.id}}})
+			m.trouble(p, fmt.Sprintf("is not done within the %v that the mesh may take: it made %d of %d measurements", m.lifetime, p.measured, p.peers))
+			m.s.endTask(p.connect)
 		case pb.MeshPhase_MESH_PHASE_JOINING:
-			m.trouble(p, "did not report all that its listeners saw")
-			p.lost = true
+			if !p.listenOver {
+				p.deaf = true
+				m.trouble(p, "did not report all that its listeners saw")
+			}
 		}
 	}
 }
 
 // look takes what came since the last look, and notes who is away.
-func (m *meshRun) look(phase pb.MeshPhase) {
+func (m *meshRun) look() {
 	now := time.Now()
 	for _, p := range m.sorted() {
 		m.s.mu.Lock()
 		session := m.s.sessions[p.probe]
 		m.s.mu.Unlock()
 		switch {
-		case session != nil && session.instance == p.instance:
-			p.awaySince = time.Time{}
-		case session != nil: // another process, which knows nothing of it
-			m.lose(p)
-		case p.awaySince.IsZero():
+		case session == nil && p.awaySince.IsZero():
 			p.awaySince = now
-		case now.Sub(p.awaySince) > awayTime:
-			m.lose(p)
-		}
-		if taken, parts, over := p.listen.take(); true {
-			if taken != nil && p.listening == nil && phase == pb.MeshPhase_MESH_PHASE_LISTENING {
-				m.listens(p, taken)
+		case session == nil:
+			if now.Sub(p.awaySince) > awayTime {
+				m.lose(p, "is gone")
 			}
-			m.heard(p, parts)
-			p.listenOver = p.listenOver || over
+		case session.instance != p.instance:
+			m.lose(p, "was started again, and knows nothing of the mesh")
+		default:
+			p.awaySince = time.Time{}
+			if session.id != p.session {
+				p.session = session.id
+				m.s.remind(p.listen)
+				m.s.remind(p.connect)
+			}
 		}
+		taken, parts, over := p.listen.take()
+		if taken != nil && p.listening == nil {
+			m.listens(p, taken)
+		}
+		m.heard(p, parts)
+		p.listenOver = p.listenOver || over
 		if p.connect == nil {
 			continue
 		}
-		taken, parts, over := p.connect.take()
+		taken, parts, over = p.connect.take()
 		m.heard(p, parts)
 		if taken.GetRefused() != "" && !p.connectOver {
 			m.trouble(p, "does not connect: "+taken.GetRefused())
@@ -349,10 +360,10 @@ func (m *meshRun) look(phase pb.MeshPhase) {
 	}
 }
 
-func (m *meshRun) lose(p *meshMember) {
+func (m *meshRun) lose(p *meshMember, how string) {
 	if !p.lost {
 		p.lost = true
-		m.trouble(p, "is gone")
+		m.trouble(p, how)
 	}
 }
 
@@ -378,7 +389,8 @@ func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 		if len(part.GetArrivals()) > 0 {
 			arrivals, alarms, err := measure.DecodeArrivals(part.GetArrivals())
 			if err != nil {
-				m.trouble(p, "reports what cannot be read: "+err.Error())
+				p.deaf = true
+				m.trouble(p, "reports arrivals that cannot be read: "+err.Error())
 				continue
 			}
 			p.arrivals, p.alarms = append(p.arrivals, arrivals...), append(p.alarms, alarms...)
@@ -386,7 +398,7 @@ func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 		if len(part.GetMeasurements()) > 0 {
 			ms, err := measure.DecodeBatch(part.GetMeasurements())
 			if err != nil {
-				m.trouble(p, "reports what cannot be read: "+err.Error())
+				m.trouble(p, "reports measurements that cannot be read: "+err.Error())
 				continue
 			}
 			for i := range ms {
@@ -394,6 +406,7 @@ func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 				if at < uint64(len(m.pairs)) && m.pairs[at].Client == p.probe && m.results[at] == nil {
 					m.results[at] = &ms[i]
 					m.state.Measured++
+					p.measured++
 				}
 			}
 		}
@@ -411,109 +424,7 @@ func (m *meshRun) sorted() []*meshMember {
 // forget ends what probes do for the mesh.
 func (m *meshRun) forget() {
 	for _, p := range m.sorted() {
-		for _, t := range []*task{p.listen, p.connect} {
-			if t != nil {
-				m.s.tasks.forget(t)
-				m.s.send(p.probe, &pb.SessionResponse{Message: &pb.SessionResponse_EndTask{EndTask: &pb.EndTask{Id: t.id}}})
-			}
-		}
+		m.s.forgetTask(p.listen)
+		m.s.forgetTask(p.connect)
 	}
-}
-
-// create begins the dataset of the mesh.
-func (m *meshRun) create() (err error) {
-	m.writer, err = dataset.Create(m.s.cfg.Dataset(m.id), m.document(dataset.StateRunning))
-	return err
-}
-
-func (m *meshRun) document(state dataset.State) *dataset.Survey {
-	timeout := cmp.Or(m.req.GetTimeout().AsDuration(), meshPatience)
-	doc := &dataset.Survey{
-		ID: m.id, Name: m.req.GetName(), State: state, Created: m.begun,
-		Spec: dataset.Spec{
-			Plan: measure.Plan(m.req.GetPlan()).String(), Family: familyNames[m.req.GetFamily()], Payload: payloadNames[pb.Payload_PAYLOAD_AUTO],
-			Seed: m.req.GetSeed(), Rate: m.req.GetRate(), TimeoutUS: timeout.Microseconds(), ChunkSize: 1,
-		},
-		Versions: map[string]string{"controller": m.s.cfg.Version, "go": runtime.Version()},
-		Counts:   dataset.Counts{Planned: uint64(m.state.GetPlanned()), Verdicts: make(map[string]uint64)},
-		Probes:   []dataset.Probe{},
-	}
-	for _, p := range m.sorted() {
-		doc.Probes = append(doc.Probes, probeDocument(p.probe, p.version, p.host))
-	}
-	for _, r := range m.results {
-		if r == nil {
-			doc.Counts.Lost++
-			continue
-		}
-		switch r.Outcome {
-		case measure.OutcomeMeasured:
-			doc.Counts.Measured++
-			doc.Counts.Verdicts[r.Verdict.String()]++
-		case measure.OutcomeRefused:
-			doc.Counts.Refused++
-		default:
-			doc.Counts.Interrupted++
-		}
-	}
-	if state != dataset.StateRunning {
-		doc.Ended = m.s.cfg.Now().UTC()
-	}
-	return doc
-}
-
-// write joins the ends of every pair and writes the dataset.
-func (m *meshRun) write() (err error) {
-	rows := make([]dataset.MeshRow, len(m.pairs))
-	byClient := make(map[string][]measure.Measurement)
-	heard := make(map[string]*mesh.Heard)
-	for i, pair := range m.pairs {
-		server := m.members[pair.Server]
-		if heard[pair.Server] == nil {
-			heard[pair.Server] = mesh.Hear(server.arrivals, server.alarms)
-		}
-		ends := mesh.Ends{
-			Plan: measure.Plan(m.req.GetPlan()), Payload: measure.PayloadAuto, Nonce: m.nonces[i], Client: m.results[i],
-			ServerLost: server.lost || server.early,
-		}
-		ends.Arrivals, ends.Alarms = heard[pair.Server].Of(ends.Nonce, ends.Client)
-		j := mesh.Judge(ends)
-		if rows[i], err = m.row(pair, &ends, &j); err != nil {
-			return err
-		}
-		if j.Verdict == measure.JointPeerLost {
-			m.state.Lost++
-		} else {
-			m.state.Joined++
-		}
-		if r := m.results[i]; r != nil {
-			byClient[pair.Client] = append(byClient[pair.Client], *r)
-		}
-	}
-	for n, client := range slices.Sorted(maps.Keys(byClient)) {
-		if err := m.writer.WriteChunk(dataset.ChunkKey{Survey: m.id, Probe: client, Chunk: uint32(n)}, byClient[client]); err != nil {
-			return err
-		}
-	}
-	if err := m.writer.WriteMesh(rows); err != nil {
-		return err
-	}
-	return m.writer.PutSurvey(m.document(dataset.StateDone))
-}
-
-// row is what the dataset has of a pair.
-func (m *meshRun) row(pair mesh.Pair, ends *mesh.Ends, j *measure.Judgement) (r dataset.MeshRow, err error) {
-	r = dataset.MeshRow{
-		Mesh: m.id, Client: pair.Client, Server: pair.Server, Family: 4, Port: pair.Port, Address: pair.Address[0], Item: uint64(pair.Index),
-		ClientLost: ends.Client == nil, ServerLost: ends.ServerLost, Nonce: ends.Nonce,
-	}
-	if pair.V6 {
-		r.Family = 6
-	}
-	if c := ends.Client; c != nil {
-		r.Started, r.Address, r.ClientVerdict = c.Started, c.Addr, c.Verdict
-	}
-	r.Judged(j)
-	r.Evidence, err = ends.Evidence()
-	return r, err
 }

@@ -20,6 +20,7 @@ type tasks struct {
 // task is one that was given to a probe.
 type task struct {
 	id, probe string
+	order     *pb.Task
 	changed   func()
 
 	mu    sync.Mutex
@@ -27,25 +28,62 @@ type task struct {
 	parts []*pb.ReportTaskRequest
 	next  uint32 // part
 	over  bool   // the last part came
+	ended bool   // the probe was told to end it
 }
 
-// give begins to wait for a task of a probe.
-func (t *tasks) give(probe string, changed func()) *task {
-	g := &task{id: newID(), probe: probe, changed: changed}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.given == nil {
-		t.given = make(map[string]*task)
+// giveTask gives a probe a task, and calls changed whenever something comes of
+// it. A probe without a session gets it when it is reminded.
+func (s *Server) giveTask(probe string, order *pb.Task, changed func()) *task {
+	order.Id = newID()
+	g := &task{id: order.Id, probe: probe, order: order, changed: changed}
+	s.tasks.mu.Lock()
+	if s.tasks.given == nil {
+		s.tasks.given = make(map[string]*task)
 	}
-	t.given[g.id] = g
+	s.tasks.given[g.id] = g
+	s.tasks.mu.Unlock()
+	s.send(probe, &pb.SessionResponse{Message: &pb.SessionResponse_Task{Task: order}})
 	return g
 }
 
-// forget ends the waiting: the probe is told so with its next part.
-func (t *tasks) forget(g *task) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.given, g.id)
+// endTask has a probe end a task, and report what it has.
+func (s *Server) endTask(g *task) {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	g.ended = true
+	g.mu.Unlock()
+	s.send(g.probe, &pb.SessionResponse{Message: &pb.SessionResponse_EndTask{EndTask: &pb.EndTask{Id: g.id}}})
+}
+
+// remind says again what a probe may not have heard, for its session ended. It
+// knows a task that it has.
+func (s *Server) remind(g *task) {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	asked, ended := g.taken == nil && !g.ended, g.ended && !g.over
+	g.mu.Unlock()
+	switch {
+	case asked:
+		s.send(g.probe, &pb.SessionResponse{Message: &pb.SessionResponse_Task{Task: g.order}})
+	case ended:
+		s.endTask(g)
+	}
+}
+
+// forgetTask ends a task, and the waiting for it: a probe that did not hear of
+// the end is told with its next part.
+func (s *Server) forgetTask(g *task) {
+	if g == nil {
+		return
+	}
+	s.tasks.mu.Lock()
+	delete(s.tasks.given, g.id)
+	s.tasks.mu.Unlock()
+	s.endTask(g)
 }
 
 func (t *tasks) find(probe, id string) *task {

@@ -2,6 +2,7 @@ package fleettest
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -54,6 +55,25 @@ contact_log: {path: %s}
 	}
 	m.Connected()
 	return m
+}
+
+// Open is how many TCP ports are open on the hosts of the mesh.
+func (m *Mesh) Open() (n int) {
+	m.t.Helper()
+	for k := range m.Lab.Hosts() {
+		if err := lab.In(m.Lab.Host(k).NetNS, func() error {
+			table, err := os.ReadFile("/proc/thread-self/net/tcp6")
+			for line := range strings.Lines(string(table)) {
+				if f := strings.Fields(line); len(f) > 3 && f[3] == "0A" { // TCP_LISTEN
+					n++
+				}
+			}
+			return err
+		}); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	return n
 }
 
 // Meeting is "controller mesh" as it runs.

@@ -1,6 +1,9 @@
 package fleettest_test
 
 import (
+	"errors"
+	"math/rand/v2"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -66,4 +69,63 @@ func TestMesh(t *testing.T) {
 			m.End()
 		})
 	}
+}
+
+// TestMeshProbeKilled kills a probe in the middle of a mesh. What it was needed
+// for is lost, and only that; the mesh ends in good order and says who is gone.
+func TestMeshProbeKilled(t *testing.T) {
+	t.Parallel()
+	m := fleettest.NewMesh(t, lab.MeshConfig{Seed: 1, Hosts: 6})
+	victim := m.Probes[2]
+	meeting := m.Meet("--ports", "80,443,8443", "--rate", "20") // 30 measurements of 5 connections each
+	meeting.Measuring()
+	time.Sleep(rand.N(9 * time.Second)) // the moment of death; it takes about ten
+	victim.Kill()
+	said, err := meeting.Over(fleettest.Patience)
+	if err != nil || strings.Count(said, "warning") != 1 || !strings.Contains(said, "warning: probe "+victim.Info().GetName()+" is gone") {
+		t.Errorf("%v:\n%s", err, said)
+	}
+	name := victim.Info().GetName()
+	lost, complete := 0, 0
+	for _, r := range meeting.Rows() {
+		switch {
+		case r.Client != name && r.Server != name:
+			complete++
+			if r.Verdict != measure.JointSupported || r.Unmatched > 0 || r.ClientLost || r.ServerLost {
+				t.Errorf("%s to %s: %v", r.Client, r.Server, r.Verdict)
+			}
+		case r.Server == name && !r.ServerLost:
+			t.Errorf("%s to %s: the server is not lost", r.Client, r.Server)
+		case r.Verdict == measure.JointPeerLost:
+			lost++
+		case r.Verdict != measure.JointSupported: // it was reported before
+			t.Errorf("%s to %s: %v %v", r.Client, r.Server, r.Verdict, r.Doubt)
+		}
+	}
+	if complete != 5*4*3*2 || lost == 0 || lost > 2*5*3*2 {
+		t.Errorf("%d pairs complete, %d lost", complete, lost)
+	}
+	t.Logf("%d pairs complete, %d lost", complete, lost)
+}
+
+// TestMeshControllerKilled kills the controller in the middle of a mesh. The
+// command fails, and says why; the probes close what they opened.
+func TestMeshControllerKilled(t *testing.T) {
+	t.Parallel()
+	m := fleettest.NewMesh(t, lab.MeshConfig{Seed: 1, Hosts: 3})
+	meeting := m.Meet("--ports", "80,443,8443", "--rate", "5")
+	meeting.Measuring()
+	if n := m.Open(); n != 3*3 {
+		t.Errorf("%d ports are open while it runs", n)
+	}
+	m.Controller.Kill()
+	said, err := meeting.Over(fleettest.Patience)
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(said, "controller") {
+		t.Errorf("%v:\n%s", err, said)
+	}
+	t.Log(said)
+	begun := time.Now()
+	m.Await("the end of all listeners", fleettest.Patience, func() bool { return m.Open() == 0 })
+	t.Logf("closed %v later", time.Since(begun))
 }

@@ -4,10 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"tfofleet/internal/measure"
 	"tfofleet/internal/tfo"
@@ -17,8 +18,6 @@ import (
 const (
 	// atATime is how many peers are measured at the same time.
 	atATime = 256
-	// reachTime is the patience with one of several addresses of a peer.
-	reachTime = 2 * time.Second
 	// timeout is the patience with an attempt, where nothing else was said.
 	timeout = 5 * time.Second
 )
@@ -26,7 +25,9 @@ const (
 // connector measures the peers of a task.
 type connector struct {
 	w      *Worker
+	own    []netip.Addr // this host's
 	peers  []*pb.Peer
+	pace   *rate.Limiter            // of the connections that look for peers
 	nonces map[uint64]measure.Nonce // by index
 	runner *measure.Runner
 }
@@ -39,15 +40,22 @@ func (w *Worker) connector(work *pb.ConnectTask) (*connector, error) {
 		}
 		c.nonces[uint64(p.GetIndex())] = measure.Nonce(p.GetNonce())
 	}
-	rate := work.GetRate()
-	if w.cfg.RateFor != nil {
-		rate = w.cfg.RateFor(rate)
-	}
 	var err error
+	if c.own, err = w.addresses(); err != nil {
+		return nil, err
+	}
+	perSecond := work.GetRate()
+	if w.cfg.RateFor != nil {
+		perSecond = w.cfg.RateFor(perSecond)
+	}
+	c.pace = rate.NewLimiter(rate.Inf, 1)
+	if perSecond > 0 {
+		c.pace.SetLimit(rate.Limit(perSecond))
+	}
 	c.runner, err = measure.NewRunner(measure.Settings{
 		Plan: measure.Plan(work.GetPlan()), Payload: measure.PayloadKind(work.GetPayload()), Timeout: cmp.Or(work.GetTimeout().AsDuration(), timeout),
 		Nonce: func(t measure.Target) measure.Nonce { return c.nonces[t.Item] }, Permit: w.cfg.Permit,
-	}, tfo.Config{Rate: rate, Concurrency: atATime, Shards: 1, NetNS: w.cfg.NetNS})
+	}, tfo.Config{Rate: perSecond, Concurrency: atATime, Shards: 1, NetNS: w.cfg.NetNS})
 	return c, err
 }
 
@@ -63,33 +71,32 @@ func (c *connector) run(t *task, out *outbox) {
 		}
 	}()
 	defer context.AfterFunc(ctx, c.runner.Stop)()
+	// All are looked for before one is measured: both make connections, and have
+	// one rate.
+	targets := c.find(ctx)
 	var left sync.WaitGroup
 	slots := make(chan struct{}, 2*atATime)
-	for _, p := range c.peers {
+	for _, t := range targets {
 		if ctx.Err() != nil {
 			break
 		}
 		slots <- struct{}{}
 		left.Add(1)
-		go c.measure(ctx, p, func(m measure.Measurement) {
+		done := func(m measure.Measurement) {
 			if m.Outcome != 0 {
 				out.measured(m)
 			}
 			<-slots
 			left.Done()
-		})
+		}
+		if !t.Addr.IsValid() || t.Port == 0 || !c.w.contacted(t) {
+			done(measure.Measurement{Target: t, Outcome: measure.OutcomeInterrupted})
+			continue
+		}
+		c.runner.Submit(t, done)
 	}
 	left.Wait()
 	c.runner.Stop()
-}
-
-func (c *connector) measure(ctx context.Context, p *pb.Peer, done func(measure.Measurement)) {
-	t := measure.Target{Item: uint64(p.GetIndex()), Addr: c.w.reach(ctx, p), Port: uint16(p.GetPort())}
-	if !t.Addr.IsValid() || t.Port == 0 || !c.w.contacted(t) {
-		done(measure.Measurement{Target: t, Outcome: measure.OutcomeInterrupted})
-		return
-	}
-	c.runner.Submit(t, done)
 }
 
 // contacted notes that a peer is.
@@ -102,43 +109,4 @@ func (w *Worker) contacted(t measure.Target) bool {
 		return false
 	}
 	return true
-}
-
-// reach is the first address of a peer that answers, or the first of all: then
-// the measurement says that none does. With one address there is nothing to
-// choose.
-func (w *Worker) reach(ctx context.Context, p *pb.Peer) netip.Addr {
-	var all []netip.Addr
-	for _, b := range p.GetAddresses() {
-		if a, ok := netip.AddrFromSlice(b); ok {
-			all = append(all, a.Unmap())
-		}
-	}
-	if len(all) == 0 {
-		return netip.Addr{}
-	}
-	for _, a := range all {
-		if len(all) == 1 || w.answers(ctx, netip.AddrPortFrom(a, uint16(p.GetPort()))) {
-			return a
-		}
-	}
-	return all[0]
-}
-
-func (w *Worker) answers(ctx context.Context, at netip.AddrPort) bool {
-	if w.cfg.Permit != nil {
-		if _, ok := w.cfg.Permit(measure.Target{Addr: at.Addr(), Port: at.Port()}); !ok {
-			return false
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, reachTime)
-	defer cancel()
-	err := w.cfg.NetNS.Do(func() error {
-		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", at.String())
-		if err != nil {
-			return err
-		}
-		return c.Close()
-	})
-	return err == nil
 }

@@ -29,9 +29,13 @@ type port struct {
 // listen opens the ports of a task, and says of each how it went. With none at
 // all it is an error.
 func (w *Worker) listen(work *pb.ListenTask, state *pb.TaskState) (open []*port, err error) {
-	addrs, err := w.addresses()
+	own, err := w.addresses()
 	if err != nil {
 		return nil, err
+	}
+	var addrs [][]byte
+	for _, a := range own {
+		addrs = append(addrs, a.AsSlice())
 	}
 	var failed error
 	for _, wire := range work.GetListeners() {
@@ -135,7 +139,7 @@ func (w *Worker) serve(t *task, open []*port, out *outbox) {
 }
 
 // addresses are this host's, as others may reach it: those of global scope.
-func (w *Worker) addresses() ([][]byte, error) {
+func (w *Worker) addresses() (own []netip.Addr, err error) {
 	read := w.cfg.Addresses
 	if read == nil {
 		read = w.interfaces
@@ -144,13 +148,12 @@ func (w *Worker) addresses() ([][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("this host's addresses: %w", err)
 	}
-	var wire [][]byte
 	for _, a := range all {
 		if a = a.Unmap(); a.IsGlobalUnicast() {
-			wire = append(wire, a.AsSlice())
+			own = append(own, a)
 		}
 	}
-	return wire, nil
+	return own, nil
 }
 
 func (w *Worker) interfaces() (all []netip.Addr, err error) {

@@ -18,9 +18,13 @@ const (
 	partSize = 256
 	// partAge is how long something waits for more.
 	partAge = 300 * time.Millisecond
+	// quietTime is how long nothing is sent where there is nothing to send. A part
+	// without content finds out whether the task is still wanted.
+	quietTime = 5 * time.Second
 	// reportTime is how long a part may take with all its repetitions, stopTime
-	// once the probe is stopping; after that the task is lost.
-	reportTime = time.Minute
+	// once the probe is stopping; after that the task is lost. A controller that
+	// hears nothing for so long gives it up as well.
+	reportTime = 20 * time.Second
 	stopTime   = 5 * time.Second
 	// roomFor is how much may wait; more is a controller that is gone.
 	roomFor = 1 << 16
@@ -44,7 +48,8 @@ type outbox struct {
 
 	// Of the sending goroutine.
 	part uint32
-	dead bool // nobody takes parts any more
+	last time.Time // when one was sent
+	dead bool      // nobody takes parts any more
 
 	more   chan struct{}
 	closed chan struct{}
@@ -102,6 +107,7 @@ func (o *outbox) close() {
 
 func (o *outbox) send() {
 	defer close(o.over)
+	o.last = time.Now()
 	tick := time.NewTicker(partAge)
 	defer tick.Stop()
 	for last := false; !last; {
@@ -123,13 +129,14 @@ func (o *outbox) send() {
 // part of its own.
 func (o *outbox) sendPart(end bool) (more bool) {
 	o.mu.Lock()
-	n := o.waiting()
+	nothing := o.waiting() == 0 && !end && time.Since(o.last) < quietTime
 	arrivals, alarms, measurements := first(&o.arrivals), first(&o.alarms), first(&o.measurements)
 	more = o.waiting() > 0
 	o.mu.Unlock()
-	if n == 0 && !end || o.dead {
+	if nothing || o.dead {
 		return more
 	}
+	o.last = time.Now()
 	req := &pb.ReportTaskRequest{Id: o.id, Part: o.part, Last: end}
 	var err error
 	if len(arrivals)+len(alarms) > 0 {

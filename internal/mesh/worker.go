@@ -56,8 +56,9 @@ type Worker struct {
 
 // task is one under way.
 type task struct {
-	end  chan struct{} // closed: it is to end, and to report what it has
-	once sync.Once
+	end   chan struct{} // closed: it is to end, and to report what it has
+	once  sync.Once
+	state *pb.TaskState // how it was taken
 }
 
 func (t *task) stop() { t.once.Do(func() { close(t.end) }) }
@@ -70,19 +71,19 @@ func NewWorker(cfg Config) *Worker {
 }
 
 // Start begins a task and says how it was taken. A task that is known is left as
-// it is: then there is nothing to say.
+// it is: then it says so again.
 func (w *Worker) Start(t *pb.Task, report Report) *pb.TaskState {
 	state := &pb.TaskState{Id: t.GetId()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, ok := w.tasks[t.GetId()]; ok {
-		return nil
+	if known, ok := w.tasks[t.GetId()]; ok {
+		return known.state
 	}
 	if w.stopping.Err() != nil {
 		state.Refused = "the probe is stopping"
 		return state
 	}
-	this := &task{end: make(chan struct{})}
+	this := &task{end: make(chan struct{}), state: state}
 	var run func(out *outbox)
 	switch work := t.GetWork().(type) {
 	case *pb.Task_Listen:

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"tfofleet/internal/lab"
 	"tfofleet/internal/lab/labtest"
 	"tfofleet/internal/measure"
@@ -139,8 +141,8 @@ func TestPolicy(t *testing.T) {
 	if open := state.GetListening(); state.GetRefused() != "" || len(open) != 2 || open[0].GetFailed() != forbidden.Error() || open[1].GetFailed() != "" || len(open[1].GetAddresses()) != 2 {
 		t.Fatalf("one port of two: %v", state)
 	}
-	if state := server.worker.Start(listenTask("l", time.Minute, 82), server.desk.report); state != nil {
-		t.Errorf("a task that is known: %v", state)
+	if again := server.worker.Start(listenTask("l", time.Minute, 82), server.desk.report); !proto.Equal(again, state) {
+		t.Errorf("a task that is known: %v", again)
 	}
 	if state := server.worker.Start(listenTask("l2", time.Minute, 80), server.desk.report); !strings.Contains(state.GetRefused(), "address already in use") {
 		t.Errorf("a port that is taken: %v", state)
