@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"tfofleet/internal/dataset"
@@ -64,20 +65,20 @@ func (s *Survey) Done(within time.Duration) (st *pb.SurveyState) {
 
 // Check compares a survey that is over with its dataset, and both with what the
 // probes say whom they contacted. A target has as many results as copies, from a
-// probe each, and none was contacted twice by one probe. Nor was it by more probes
-// than copies, but where a result says that it may be a repetition; twice is how
-// many were.
+// probe each, and no probe contacted it twice. Where a second probe did, because
+// nobody could know that the first one had, the result is that of the first, or
+// says that it may be a repetition; twice is how many targets that befell.
 func (s *Survey) Check(place string, copies int) (twice int) {
 	t := s.f.t
 	t.Helper()
 	st := s.State()
+	contacts := s.contacts()
 	type key struct {
 		item  uint64
 		probe string
 	}
 	seen, results := make(map[key]bool), make(map[uint64]int)
 	var measured, interrupted uint64
-	addrs, again := make(map[netip.Addr]bool), make(map[netip.Addr]bool)
 	for rec, err := range dataset.Read(place) {
 		if err != nil {
 			t.Fatal(err)
@@ -88,15 +89,17 @@ func (s *Survey) Check(place string, copies int) (twice int) {
 		}
 		seen[k] = true
 		results[rec.Item]++
-		addrs[rec.Target.Addr] = true
-		if slices.Contains(rec.Conditions, measure.CondVantageRepeated) {
-			again[rec.Target.Addr] = true
-		}
 		switch rec.Outcome {
 		case measure.OutcomeMeasured:
 			measured++
 			if rec.Verdict != measure.Supported {
 				t.Errorf("%v is %v", rec.Target, rec.Verdict)
+			}
+			by := contacts[rec.Target.Addr]
+			if !slices.ContainsFunc(by, func(c contact) bool { return c.by(rec.Probe) }) {
+				t.Errorf("%v was measured by %s, which never contacted it", rec.Target, rec.Probe)
+			} else if copies == 1 && !by[0].by(rec.Probe) && !slices.Contains(rec.Conditions, measure.CondVantageRepeated) {
+				t.Errorf("%v was measured by %s after %s, and does not say so", rec.Target, rec.Probe, by[0].probe)
 			}
 		case measure.OutcomeInterrupted:
 			interrupted++
@@ -112,48 +115,63 @@ func (s *Survey) Check(place string, copies int) (twice int) {
 			t.Errorf("item %d has %d results, want %d", item, n, copies)
 		}
 	}
-	contacted := make(map[netip.Addr]int)
-	for _, p := range s.f.Probes {
-		for addr, n := range p.Contacts() {
-			if !addrs[addr] {
-				continue // of another survey
-			}
-			contacted[addr]++
-			if n > 1 {
-				t.Errorf("%s measured %v %d times", p.Name, addr, n)
-			}
-		}
-	}
-	var contacts uint64
-	for addr, n := range contacted {
-		contacts += uint64(n)
-		if n > copies {
+	for _, by := range contacts {
+		if len(by) > copies {
 			twice++
 		}
-		if n > copies && !again[addr] {
-			t.Errorf("%v was measured by %d probes, want %d, and no result says so", addr, n, copies)
-		}
-	}
-	if contacts < measured {
-		t.Errorf("%d contacts for %d measured", contacts, measured)
 	}
 	return twice
 }
 
-// Contacts is how often each address was measured, as the probe's log has it.
-func (p *Probe) Contacts() map[netip.Addr]int {
+// contact is one line of a probe's log of contacts.
+type contact struct {
+	Time   time.Time
+	Addr   netip.Addr
+	Survey string
+	probe  string
+}
+
+// by reports whether the contact was made by the member of that name.
+func (c contact) by(member string) bool { return strings.HasPrefix(member, c.probe+"-") }
+
+// contacts are those of the survey, by address, the first one first. No probe
+// has contacted an address twice.
+func (s *Survey) contacts() map[netip.Addr][]contact {
+	t := s.f.t
+	t.Helper()
+	all := make(map[netip.Addr][]contact)
+	for _, p := range s.f.Probes {
+		had := make(map[netip.Addr]bool)
+		for _, c := range p.Contacts() {
+			if c.Survey != s.ID {
+				continue
+			}
+			if had[c.Addr] {
+				t.Errorf("%s measured %v twice", p.Name, c.Addr)
+			}
+			had[c.Addr] = true
+			all[c.Addr] = append(all[c.Addr], c)
+		}
+	}
+	for _, by := range all {
+		slices.SortFunc(by, func(a, b contact) int { return a.Time.Compare(b.Time) })
+	}
+	return all
+}
+
+// Contacts are all that the probe's log has.
+func (p *Probe) Contacts() (all []contact) {
 	p.f.t.Helper()
-	times := make(map[netip.Addr]int)
 	data, err := os.ReadFile(p.contacts())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // it had nothing to do
 		p.f.t.Fatal(err)
 	}
 	for line := range bytes.Lines(data) {
-		var c struct{ Addr netip.Addr }
+		c := contact{probe: p.Name}
 		if err := json.Unmarshal(line, &c); err != nil {
 			p.f.t.Fatalf("%q: %v", line, err)
 		}
-		times[c.Addr]++
+		all = append(all, c)
 	}
-	return times
+	return all
 }
