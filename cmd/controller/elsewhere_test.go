@@ -153,6 +153,11 @@ func TestResultsOverTheWire(t *testing.T) {
 	if got := there.call(t.Context(), "", "export", id, "--out", dir); got.code != 0 {
 		t.Fatalf("%+v", got)
 	}
+	for r, err := range dataset.Read(dir) {
+		if err != nil || r.Observed.String() != "127.0.0.1" {
+			t.Errorf("item %d was brought from %v: %v", r.Item, r.Observed, err)
+		}
+	}
 	from, err := dataset.Files(dataset.Join(f.datasets, id))
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"runtime"
 	"slices"
 	"time"
@@ -189,6 +190,7 @@ func (s *Server) gather(c store.Chunk, first uint64, batches []store.Batch) (fil
 			continue
 		}
 		m := chosen[i].m
+		m.Observed, _ = netip.ParseAddr(b.Address) // none where there is none
 		if b.Late {
 			m.Conditions = append(slices.Clip(m.Conditions), measure.CondVantageLate)
 			slices.Sort(m.Conditions)

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 
 	"tfofleet/internal/lease"
 	"tfofleet/internal/measure"
@@ -31,6 +33,11 @@ const roomForBatches = 32 << 20
 func (s *Server) ReportResults(stream grpc.BidiStreamingServer[pb.ReportResultsRequest, pb.ReportResultsResponse]) error {
 	ctx, stop := context.WithCancelCause(stream.Context())
 	in := &intake{server: s, stream: stream, ctx: ctx, stop: stop, slots: make(chan struct{}, inFlight)}
+	if from, ok := peer.FromContext(ctx); ok {
+		if at, err := netip.ParseAddrPort(from.Addr.String()); err == nil {
+			in.address = at.Addr().Unmap().WithZone("").String()
+		}
+	}
 	// Nothing but the end of this function ends a Recv, so it waits elsewhere.
 	go func() { stop(in.receive()) }()
 	select {
@@ -57,6 +64,8 @@ type intake struct {
 	ctx    context.Context
 	stop   context.CancelCauseFunc
 	slots  chan struct{}
+	// address is the probe's, as seen from here; empty where the wire is memory.
+	address string
 
 	mu     sync.Mutex // a stream is for one sender at a time
 	closed bool
@@ -111,7 +120,7 @@ func (in *intake) close() {
 // take stores a batch and acknowledges it.
 func (in *intake) take(req *pb.ReportResultsRequest) {
 	defer func() { <-in.slots }()
-	rejected, err := in.server.take(req)
+	rejected, err := in.server.take(req, in.address)
 	if err != nil {
 		// No ack, and no further batches: the probe has to wait before it
 		// tries again.
@@ -127,7 +136,7 @@ func (in *intake) take(req *pb.ReportResultsRequest) {
 
 // take stores a batch, or says why it is rejected. An error means that it could
 // not be stored.
-func (s *Server) take(req *pb.ReportResultsRequest) (rejected string, err error) {
+func (s *Server) take(req *pb.ReportResultsRequest, address string) (rejected string, err error) {
 	if req.GetEvent() != nil {
 		return s.takeEvent(req)
 	}
@@ -137,7 +146,7 @@ func (s *Server) take(req *pb.ReportResultsRequest) (rejected string, err error)
 	}
 	e.TTL = s.ttl()
 	begun := time.Now()
-	b := &store.Batch{Epoch: e.Epoch, Spool: req.GetSpool(), Sequence: req.GetSequence(), Probe: e.Probe, Body: req.GetMeasurements()}
+	b := &store.Batch{Epoch: e.Epoch, Spool: req.GetSpool(), Sequence: req.GetSequence(), Probe: e.Probe, Address: address, Body: req.GetMeasurements()}
 	// Not the stream's context: what is stored has effects, also when nobody
 	// is there any more to take the ack.
 	c, effects, err := s.cfg.Store.Apply(s.ctx, keyOf(req.GetLease()), e, b)

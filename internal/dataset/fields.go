@@ -33,6 +33,7 @@ func (r *measurementRow) each(f fields) {
 	f.optional("plain_first_byte_us", r.PlainFirstByteUS)
 	f.optional("tfo_first_byte_us", r.TFOFirstByteUS)
 	f.optional("saved_us", r.SavedUS)
+	f.text("probe_address", r.ProbeAddress)
 }
 
 // each gives the columns an attempt does not share with its measurement.

@@ -177,6 +177,7 @@ func genMeasurement() *rapid.Generator[measure.Measurement] {
 			Outcome:  measure.Outcome(rapid.IntRange(0, 4).Draw(t, "outcome")),
 			Verdict:  measure.Verdict(rapid.IntRange(0, 14).Draw(t, "verdict")),
 			Cookie:   genBlob(16).Draw(t, "cookie"),
+			Observed: genAddr().Draw(t, "observed"),
 			Started:  genTime().Draw(t, "started"),
 			Duration: time.Duration(rapid.Int64Range(0, 1e8).Draw(t, "duration")) * time.Microsecond,
 		}

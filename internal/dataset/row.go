@@ -74,6 +74,7 @@ func (r *measurementRow) fill(k *ChunkKey, m *measure.Measurement, target string
 		r.Conditions = append(r.Conditions, string(s))
 	}
 	r.Cookie = m.Cookie
+	r.ProbeAddress = addrText(m.Observed)
 	r.Started = instant(&c.started, m.Started)
 	r.DurationUS = int64(m.Duration) / 1000
 	r.Attempts = int32(len(m.Attempts))
@@ -167,6 +168,7 @@ func (r *measurementRow) measurement() (m measure.Measurement, err error) {
 		Target:   measure.Target{Item: uint64(r.Item), Addr: p.addr("target", r.Target), Port: uint16(r.Port), Hostname: r.Hostname},
 		Outcome:  parse(&p, outcomes, "outcome", r.Outcome),
 		Cookie:   blob(r.Cookie),
+		Observed: p.addr("probe_address", r.ProbeAddress),
 		Started:  when(r.Started),
 		Duration: time.Duration(r.DurationUS) * time.Microsecond,
 	}

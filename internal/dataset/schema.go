@@ -23,6 +23,7 @@ type measurementRow struct {
 	PlainFirstByteUS *int64   `parquet:"plain_first_byte_us"`
 	TFOFirstByteUS   *int64   `parquet:"tfo_first_byte_us"`
 	SavedUS          *int64   `parquet:"saved_us"`
+	ProbeAddress     string   `parquet:"probe_address,optional,dict"`
 }
 
 // attemptRow is one row of the attempts table.

@@ -39,8 +39,8 @@
 //   - the clock of a probe jumps: durations unaffected, the offset recorded
 //     (internal/agent.TestClock, internal/agent.TestClockJump, internal/fleettest.TestClockJump,
 //     internal/fleettest.TestOtherMonotonicClock)
-//   - a NAT address changes in the middle of a survey: the probe comes back under the other one
-//     (internal/fleettest.TestAddressChanges)
+//   - a NAT address changes in the middle of a survey: the probe comes back under the other one,
+//     and every record has the one it came from (internal/fleettest.TestAddressChanges)
 //   - the controller's disk is full: no ack, no credit, nothing lost
 //     (internal/controller.TestDiskFull, internal/store.TestDiskFull, internal/store.TestPostgresDiskFull,
 //     internal/fleettest.TestControllerDiskFull)

@@ -2,6 +2,7 @@ package fleettest_test
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"tfofleet/internal/dataset"
 	"tfofleet/internal/fleettest"
+	"tfofleet/internal/measure"
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
@@ -122,6 +125,7 @@ func TestAddressChanges(t *testing.T) {
 	const targets = 1200
 	f, c, s := partitioned(t, 2, targets)
 	p := f.Probes[0]
+	old := p.Addr
 	p.Renumber(t)
 	f.Await("a session from the other address", 2*fleettest.Patience, func() bool {
 		return strings.HasPrefix(p.Info().GetAddress(), p.Addr.String()+":")
@@ -131,6 +135,18 @@ func TestAddressChanges(t *testing.T) {
 	}
 	f.Delivered(2 * fleettest.Patience)
 	s.Check(c.Dataset(s), 1)
+	from := make(map[netip.Addr]int)
+	for rec, err := range dataset.Read(c.Dataset(s)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(rec.Probe, p.Name+"-") && rec.Outcome == measure.OutcomeMeasured {
+			from[rec.Observed]++
+		}
+	}
+	if from[old] == 0 || from[p.Addr] == 0 || len(from) != 2 {
+		t.Errorf("results of %s came from %v, want some from %v and some from %v", p.Name, from, old, p.Addr)
+	}
 	f.End()
 }
 

@@ -79,6 +79,7 @@ func (s *Survey) Check(place string, copies int) (twice int) {
 	}
 	seen, results := make(map[key]bool), make(map[uint64]int)
 	var measured, interrupted uint64
+	unclear := 0
 	for rec, err := range dataset.Read(place) {
 		if err != nil {
 			t.Fatal(err)
@@ -92,8 +93,13 @@ func (s *Survey) Check(place string, copies int) (twice int) {
 		switch rec.Outcome {
 		case measure.OutcomeMeasured:
 			measured++
-			if rec.Verdict != measure.Supported {
-				t.Errorf("%v is %v", rec.Target, rec.Verdict)
+			switch rec.Verdict {
+			case measure.Supported:
+			case measure.Inconclusive: // a machine that is busy to the last loses a packet now and then
+				unclear++
+				t.Logf("%v is %v: %v", rec.Target, rec.Verdict, rec.Conditions)
+			default:
+				t.Errorf("%v is %v: %v", rec.Target, rec.Verdict, rec.Conditions)
 			}
 			by := contacts[rec.Target.Addr]
 			if !slices.ContainsFunc(by, func(c contact) bool { return c.by(rec.Probe) }) {
@@ -106,6 +112,9 @@ func (s *Survey) Check(place string, copies int) (twice int) {
 		default:
 			t.Errorf("%v has outcome %v", rec.Target, rec.Outcome)
 		}
+	}
+	if unclear > s.targets/100 {
+		t.Errorf("%d of %d targets are inconclusive, on a clean path", unclear, s.targets)
 	}
 	if st.GetPlanned() != uint64(s.targets*copies) || len(results) != s.targets || measured != st.GetMeasured() || interrupted != st.GetInterrupted() {
 		t.Errorf("the dataset has %d targets, %d measured and %d interrupted; the survey says %v", len(results), measured, interrupted, st)

@@ -51,4 +51,8 @@ type Measurement struct {
 	Started    time.Time // wall clock of the probe
 	Duration   time.Duration
 	Attempts   []tfo.Evidence
+	// Observed is the probe's address as its controller saw it when the
+	// measurement came: behind a NAT, that of the NAT. It is not on the wire; zero
+	// where nobody saw one.
+	Observed netip.Addr
 }

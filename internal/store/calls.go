@@ -192,8 +192,8 @@ func (t *tx) keep(r *row, b *Batch, late int) {
 	if b == nil {
 		return
 	}
-	t.exec(`INSERT INTO batch (chunk, epoch, spool, sequence, probe, late, body) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		r.id, int64(b.Epoch), b.Spool, int64(b.Sequence), b.Probe, late, notNil(b.Body))
+	t.exec(`INSERT INTO batch (chunk, epoch, spool, sequence, probe, late, address, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		r.id, int64(b.Epoch), b.Spool, int64(b.Sequence), b.Probe, late, b.Address, notNil(b.Body))
 }
 
 // Due implements Store.
@@ -237,9 +237,9 @@ func (s *SQLite) Batches(ctx context.Context, k Key) (Chunk, []Batch, error) {
 			return kept{}, err
 		}
 		var bs []Batch
-		t.each(`SELECT epoch, spool, sequence, probe, late, body FROM batch WHERE chunk = ? AND late < 2 ORDER BY id`, []any{r.id}, func(scan func(...any)) {
+		t.each(`SELECT epoch, spool, sequence, probe, late, address, body FROM batch WHERE chunk = ? AND late < 2 ORDER BY id`, []any{r.id}, func(scan func(...any)) {
 			var b Batch
-			scan(&b.Epoch, &b.Spool, &b.Sequence, &b.Probe, &b.Late, &b.Body)
+			scan(&b.Epoch, &b.Spool, &b.Sequence, &b.Probe, &b.Late, &b.Address, &b.Body)
 			bs = append(bs, b)
 		})
 		return kept{r.Chunk, bs}, nil

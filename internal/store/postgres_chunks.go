@@ -267,8 +267,8 @@ func (t *chunkTx) queueChunks(b *pgx.Batch) error {
 // would be copied twice more.
 func (t *chunkTx) queueBatches(b *pgx.Batch) {
 	for _, k := range t.kept {
-		b.Queue(`INSERT INTO batch (chunk, epoch, spool, sequence, probe, late, body) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-			k.key.chunk, k.key.epoch, k.key.spool, k.key.sequence, k.Probe, k.late, notNil(k.Body))
+		b.Queue(`INSERT INTO batch (chunk, epoch, spool, sequence, probe, late, address, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+			k.key.chunk, k.key.epoch, k.key.spool, k.key.sequence, k.Probe, k.late, k.Address, notNil(k.Body))
 	}
 }
 

@@ -108,7 +108,10 @@ type Batch struct {
 	Sequence uint64
 	Probe    string
 	Late     bool // it came when its lease was over
-	Body     []byte
+	// Address is the probe's as it was seen when the batch came; empty when
+	// there is none.
+	Address string
+	Body    []byte
 }
 
 // Probe is what a probe said of itself, and what an operator said of it.

@@ -139,10 +139,13 @@ func (f *fixture) apply(k store.Key, e lease.Event, want ...lease.Effect) store.
 	return c
 }
 
+// address is where batches come from.
+const address = "192.0.2.7"
+
 // report brings a batch.
 func (f *fixture) report(k store.Key, e lease.Results, sequence uint64, body string, want ...lease.Effect) store.Chunk {
 	f.t.Helper()
-	c, effects, err := f.Apply(ctx, k, e, &store.Batch{Epoch: e.Epoch, Sequence: sequence, Probe: e.Probe, Body: []byte(body)})
+	c, effects, err := f.Apply(ctx, k, e, &store.Batch{Epoch: e.Epoch, Sequence: sequence, Probe: e.Probe, Address: address, Body: []byte(body)})
 	must(f.t, err)
 	if !slices.Equal(effects, want) {
 		f.t.Fatalf("batch %q: effects %v, want %v", body, effects, want)
@@ -179,6 +182,9 @@ func (f *fixture) bodies(k store.Key, want ...string) {
 	must(f.t, err)
 	var got []string
 	for _, b := range bs {
+		if b.Address != address {
+			f.t.Errorf("batch %q came from %q, want %q", b.Body, b.Address, address)
+		}
 		got = append(got, string(b.Body))
 	}
 	if !slices.Equal(got, want) {

@@ -37,7 +37,8 @@ CREATE TABLE requeued (
 	n      bigint NOT NULL
 ) WITH (fillfactor = 50);
 
-ALTER TABLE batch ADD COLUMN spool text COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE batch ADD COLUMN spool text COLLATE "C" NOT NULL DEFAULT '',
+	ADD COLUMN address text NOT NULL DEFAULT ''; -- that it came from
 ALTER TABLE batch DROP CONSTRAINT batch_pkey, ADD PRIMARY KEY (chunk, epoch, spool, sequence);
 
 CREATE TABLE spool (

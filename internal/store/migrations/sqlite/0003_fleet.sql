@@ -33,10 +33,11 @@ CREATE TABLE new_batch (
 	sequence INTEGER NOT NULL,
 	probe    TEXT NOT NULL,
 	late     INTEGER NOT NULL, -- 1: its lease was over; 2: its chunk was, it is kept aside
+	address  TEXT NOT NULL,    -- that it came from
 	body     BLOB NOT NULL,
 	UNIQUE (chunk, epoch, spool, sequence)
 ) STRICT;
-INSERT INTO new_batch SELECT id, chunk, epoch, '', sequence, probe, late, body FROM batch;
+INSERT INTO new_batch SELECT id, chunk, epoch, '', sequence, probe, late, '', body FROM batch;
 DROP TABLE batch;
 ALTER TABLE new_batch RENAME TO batch;
 
