@@ -23,13 +23,6 @@ import (
 )
 
 const (
-	// answerTime is how long a probe has to say whether it listens.
-	answerTime = 15 * time.Second
-	// awayTime is for how long a probe may be without a session until its side of
-	// a mesh is lost.
-	awayTime = 10 * time.Second
-	// lastPartTime is how long a listener has to report after it was ended.
-	lastPartTime = 20 * time.Second
 	// meshLifetime is that of a mesh, where nothing else was asked for.
 	meshLifetime = 5 * time.Minute
 	// meshPatience is with a connection, at its listener, and with an attempt.
@@ -37,6 +30,15 @@ const (
 	// maxPairs bounds what a mesh has in memory: a pair takes about 12 kB.
 	maxPairs = 50_000
 )
+
+// meshTimes is the patience with the probes of a mesh.
+type meshTimes struct {
+	answer   time.Duration // until a probe says whether it listens
+	away     time.Duration // without a session, until its side is lost
+	lastPart time.Duration // for the last report of a task that was ended
+}
+
+var usualMeshTimes = meshTimes{answer: 15 * time.Second, away: 10 * time.Second, lastPart: 20 * time.Second}
 
 // meshRun is a mesh under way.
 type meshRun struct {
@@ -157,7 +159,7 @@ func (m *meshRun) families() []bool {
 func (m *meshRun) run(ctx context.Context, tell func(*pb.RunMeshResponse) error) error {
 	m.state.Mesh, m.state.Probes = m.id, uint32(len(m.members))
 	m.askToListen()
-	if err := m.phase(ctx, tell, pb.MeshPhase_MESH_PHASE_LISTENING, min(answerTime, time.Until(m.until)), func(p *meshMember) bool { return p.listening != nil }); err != nil {
+	if err := m.phase(ctx, tell, pb.MeshPhase_MESH_PHASE_LISTENING, min(m.s.meshTimes.answer, time.Until(m.until)), func(p *meshMember) bool { return p.listening != nil }); err != nil {
 		return err
 	}
 	m.askToConnect()
@@ -171,7 +173,7 @@ func (m *meshRun) run(ctx context.Context, tell func(*pb.RunMeshResponse) error)
 		}
 		m.s.endTask(p.listen)
 	}
-	if err := m.phase(ctx, tell, pb.MeshPhase_MESH_PHASE_JOINING, lastPartTime, func(p *meshMember) bool { return p.listenOver && p.connectOver }); err != nil {
+	if err := m.phase(ctx, tell, pb.MeshPhase_MESH_PHASE_JOINING, m.s.meshTimes.lastPart, func(p *meshMember) bool { return p.listenOver && p.connectOver }); err != nil {
 		return err
 	}
 	if err := m.write(); err != nil {
@@ -183,7 +185,7 @@ func (m *meshRun) run(ctx context.Context, tell func(*pb.RunMeshResponse) error)
 
 // askToListen gives every probe its ports, for as long as the mesh may take.
 func (m *meshRun) askToListen() {
-	lifetime := durationpb.New(max(0, time.Until(m.until)) + lastPartTime)
+	lifetime := durationpb.New(max(0, time.Until(m.until)) + m.s.meshTimes.lastPart)
 	for _, p := range m.sorted() {
 		work := &pb.ListenTask{}
 		for _, port := range m.req.GetPorts() {
@@ -329,7 +331,7 @@ func (m *meshRun) look() {
 		case session == nil && p.awaySince.IsZero():
 			p.awaySince = now
 		case session == nil:
-			if now.Sub(p.awaySince) > awayTime {
+			if now.Sub(p.awaySince) > m.s.meshTimes.away {
 				m.lose(p, "is gone")
 			}
 		case session.instance != p.instance:

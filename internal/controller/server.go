@@ -90,6 +90,8 @@ type Server struct {
 	tasks   tasks
 	room    *semaphore.Weighted // bytes of batches on their way to the disk
 
+	meshTimes meshTimes
+
 	starting sync.Mutex // one survey is started at a time
 
 	mu       sync.Mutex
@@ -118,7 +120,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Name == "" {
 		cfg.Name = "controller"
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger.Named("controller"), drained: make(chan struct{}), room: semaphore.NewWeighted(roomForBatches),
+	s := &Server{cfg: cfg, log: cfg.Logger.Named("controller"), drained: make(chan struct{}), meshTimes: usualMeshTimes, room: semaphore.NewWeighted(roomForBatches),
 		surveys: make(map[string]*survey), sessions: make(map[string]*session), names: make(map[string]bool)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.freeze.TTL = cfg.TTL
