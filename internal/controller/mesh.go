@@ -167,7 +167,7 @@ func (m *meshRun) run(ctx context.Context, tell func(*pb.RunMeshResponse) error)
 		return err
 	}
 	for _, p := range m.sorted() {
-		if !p.lost && p.listenOver && len(p.listening) > 0 {
+		if !p.lost && p.listenOver && len(p.reachable().Ports) > 0 {
 			p.deaf = true
 			m.trouble(p, "closed its listeners before all were done: what came later is not known")
 		}
