@@ -62,7 +62,7 @@ func (w *work) send(req *pb.ReportTaskRequest) (over bool) {
 	req.Id, req.Part = w.GetId(), w.part
 	w.part++
 	over, err := w.report(ctx, req)
-	if err != nil && status.Code(err) != codes.Unavailable { // the test is over
+	if code := status.Code(err); err != nil && code != codes.Unavailable && code != codes.Canceled { // these: the test is over
 		w.member.t.Errorf("%s, part %d: %v", w.kind(), req.GetPart(), err)
 	}
 	return over
