@@ -82,7 +82,7 @@ func run(ctx context.Context) error {
 		lab  bool // it needs one
 		run  func(context.Context) error
 	}{
-		{"engine", true, b.engine}, {"capture", true, b.capture}, {"survey", true, b.survey},
+		{"engine", true, b.engine}, {"capture", true, b.capture}, {"listener", true, b.listener}, {"survey", true, b.survey},
 		{"fleet", false, b.fleetUp}, {"ingest", false, b.ingest}, {"reconnect", false, b.reconnect}, {"tenmillion", false, b.tenMillion},
 	}
 	for _, s := range scenarios {
