@@ -100,6 +100,41 @@ func TestOutboxLosesNothing(t *testing.T) {
 	})
 }
 
+// A task that has nothing to say asks now and then whether it is still wanted:
+// the end may have been said to nobody, and the controller may be gone.
+func TestOutboxQuiet(t *testing.T) {
+	compress(t)
+	for _, tt := range []struct {
+		name   string
+		answer func(part uint32) (bool, error)
+		ended  time.Duration // at the latest
+	}{
+		{"nobody wants it any more", func(part uint32) (bool, error) { return part == 3, nil }, 4 * (quietTime + partAge)},
+		{"the controller is gone", func(uint32) (bool, error) { return false, errors.New("away") }, quietTime + reportTime + 6*time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun, next := time.Now(), uint32(0)
+				o, task := boxFor(t.Context(), func(_ context.Context, req *pb.ReportTaskRequest) (bool, error) {
+					over, err := tt.answer(req.GetPart())
+					if err == nil {
+						if req.GetPart() != next || req.GetLast() || time.Since(begun) < time.Duration(next+1)*quietTime {
+							t.Errorf("part %v after %v", req, time.Since(begun))
+						}
+						next++
+					}
+					return over, err
+				})
+				<-task.end
+				if took := time.Since(begun); took > tt.ended {
+					t.Errorf("ended after %v", took)
+				}
+				o.close()
+			})
+		})
+	}
+}
+
 // Where a part is lost there is no last one: the controller must not take what
 // it has for all there is.
 func TestOutboxIncomplete(t *testing.T) {

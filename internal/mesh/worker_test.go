@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -247,6 +248,36 @@ func TestSeveralAddresses(t *testing.T) {
 	}
 	if m := measured(t, client, "no address", []mesh.Pair{{Port: 80}}); m.Outcome != measure.OutcomeInterrupted {
 		t.Errorf("no address: %v", m.Outcome)
+	}
+}
+
+// TestNotItself: an address that a peer and this host both have is this host's,
+// and is not taken for the peer, although its own listener answers there. Where
+// it has to be looked who answers, that is in the log of contacts too.
+func TestNotItself(t *testing.T) {
+	t.Parallel()
+	l := labtest.NewMesh(t, lab.MeshConfig{Seed: 1, Hosts: 3})
+	var mu sync.Mutex
+	contacts := map[netip.Addr]int{}
+	server := newMember(t, l.Host(0), nil)
+	client := newMember(t, l.Host(1), func(c *mesh.Config) {
+		c.Contacted = func(at netip.AddrPort) error {
+			mu.Lock()
+			defer mu.Unlock()
+			contacts[at.Addr()]++
+			return nil
+		}
+	})
+	for _, m := range []*member{server, client} {
+		reachable(t, m.name, m.worker.Start(listenTask("l", time.Minute, 80), m.desk.report))
+	}
+	pairs := pairTo(l.Host(1), 80)
+	pairs[0].Address = append(pairs[0].Address, l.Host(2).V4, l.Host(0).V4) // nobody listens on the second
+	if m := measured(t, client, "c", pairs); m.Addr != l.Host(0).V4 || m.Verdict != measure.Supported {
+		t.Errorf("%v: %v", m.Addr, m.Verdict)
+	}
+	if contacts[l.Host(1).V4] != 0 || contacts[l.Host(2).V4] != 1 || contacts[l.Host(0).V4] != 2 {
+		t.Errorf("contacts %v", contacts)
 	}
 }
 
