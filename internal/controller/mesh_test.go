@@ -94,6 +94,7 @@ func done(t *testing.T, r *rig, last *pb.RunMeshResponse, err error, troubles ..
 // TestMesh: every ordered pair is measured, written, and exported under the
 // mesh's id. Ports that are asked for twice are one.
 func TestMesh(t *testing.T) {
+	t.Parallel()
 	r := open(t, t.TempDir())
 	all := r.members(t, "a", "b", "c")
 	last, err := r.mesh(ctx, t, meshOn(443, 80, 443))
@@ -151,6 +152,7 @@ func TestMesh(t *testing.T) {
 // TestMeshTroubles: whatever a probe does or does not do, what depends on it is
 // lost, everything else is joined, and it is said.
 func TestMeshTroubles(t *testing.T) {
+	t.Parallel()
 	hang := func(kind string) func(*work) *pb.TaskState {
 		return func(w *work) *pb.TaskState {
 			if w.kind() != kind {
@@ -375,6 +377,7 @@ func (m *member) onConnect(f func()) {
 // TestMeshEndIsLost: a probe that has no session when its listeners are to end
 // is told when it is back.
 func TestMeshEndIsLost(t *testing.T) {
+	t.Parallel()
 	r := open(t, t.TempDir())
 	all := r.members(t, "a", "b")
 	a, b := all["a"], all["b"]
@@ -405,6 +408,7 @@ func TestMeshEndIsLost(t *testing.T) {
 
 // TestMeshParts: parts of reports are taken once, in order, from whom they are.
 func TestMeshParts(t *testing.T) {
+	t.Parallel()
 	r := open(t, t.TempDir())
 	all := r.members(t, "a", "b")
 	c, err := r.dial()
@@ -454,6 +458,7 @@ func TestMeshParts(t *testing.T) {
 // TestMeshGivenUp: a mesh whose call ends, or whose controller stops, ends what
 // the probes do for it, and its dataset says so.
 func TestMeshGivenUp(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		leave func(r *rig, cancel func())
@@ -506,6 +511,7 @@ func TestMeshGivenUp(t *testing.T) {
 // TestMeshAsked: what cannot be is refused before a probe hears of it, and those
 // that are selected take part, and no other.
 func TestMeshAsked(t *testing.T) {
+	t.Parallel()
 	r := open(t, t.TempDir())
 	all := r.members(t, "a", "b", "c")
 	var many []uint32
