@@ -110,6 +110,9 @@ func (a *app) reportDatasets(cmd *cobra.Command, f *reportFlags, dirs []string) 
 		return unreadableDataset(err)
 	}
 	if m.Pairs > 0 {
+		if _, err := aggregate.Datasets(dirs...); err != nil {
+			return unreadableDataset(err)
+		}
 		return matrix.Render(a.stdout, m, f.format.value, report.OptionsFor(a.stdout))
 	}
 	s, err := report.Summarize(cmd.Context(), q, dirs...)
@@ -201,9 +204,12 @@ func (a *app) report(dir, format string) (*report.Summary, error) {
 // end.
 func unreadableDataset(err error) error {
 	var path *fs.PathError
+	var same *aggregate.SameSurvey
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &same):
+		return fail(exitUsage, err, "give it once: each measurement would count twice", "what differs between two datasets of one survey is told by: controller diff OLD NEW")
 	case errors.Is(err, context.Canceled):
 		return fail(exitInterrupted, errors.New("interrupted"))
 	case errors.As(err, &path) && errors.Is(err, fs.ErrNotExist):
