@@ -42,12 +42,7 @@ With --out the dataset itself is copied, again only what is missing there.`,
 				if err := needDataset(dirs[0]); err != nil {
 					return err
 				}
-				out := &outlet{w: a.stdout}
-				err := writeExport(dirs[0], format.value, out)
-				if out.err != nil {
-					return out.err // not of the dataset
-				}
-				return unreadableDataset(err)
+				return a.results(func(w io.Writer) error { return unreadableDataset(writeExport(dirs[0], format.value, w)) })
 			})
 		},
 	}
@@ -65,21 +60,6 @@ func writeExport(dir, format string, w io.Writer) error {
 		return export.Write(dir, export.Format(format), w)
 	}
 	return dataset.Export(dir, dataset.Format(format), w)
-}
-
-// outlet remembers an error of writing: it tells a full disk or a closed pipe
-// from a damaged dataset.
-type outlet struct {
-	w   io.Writer
-	err error
-}
-
-func (c *outlet) Write(b []byte) (int, error) {
-	n, err := c.w.Write(b)
-	if err != nil && c.err == nil {
-		c.err = err
-	}
-	return n, err
 }
 
 // needDatasets refuses directories of which one holds no dataset.

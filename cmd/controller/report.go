@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -51,7 +53,9 @@ with a prefix and an AS in each line.`,
   controller report tfo-survey-20260131T120000Z --targets --blame path,target --format csv`,
 		Args: someDirectories,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.operator.withDatasets(cmd.Context(), args, func(dirs []string) error { return a.reportDatasets(cmd, f, dirs) })
+			return f.operator.withDatasets(cmd.Context(), args, func(dirs []string) error {
+				return a.results(func(w io.Writer) error { return a.reportDatasets(cmd, f, w, dirs) })
+			})
 		},
 	}
 	fs := cmd.Flags()
@@ -87,13 +91,13 @@ func someDirectories(cmd *cobra.Command, args []string) error {
 	return fail(exitUsage, errors.New("no dataset given"), fmt.Sprintf("%s DIR, with the directory that a survey wrote", cmd.CommandPath()))
 }
 
-func (a *app) reportDatasets(cmd *cobra.Command, f *reportFlags, dirs []string) error {
+func (a *app) reportDatasets(cmd *cobra.Command, f *reportFlags, w io.Writer, dirs []string) error {
 	q, err := f.query()
 	if err != nil {
 		return err
 	}
 	if f.targets {
-		return a.reportTargets(cmd, f, q, dirs)
+		return reportTargets(cmd, f, q, w, dirs)
 	}
 	if len(f.blame) > 0 {
 		return usage("--blame selects targets: give --targets")
@@ -102,7 +106,7 @@ func (a *app) reportDatasets(cmd *cobra.Command, f *reportFlags, dirs []string) 
 		return err
 	}
 	if f.format.value == "html" {
-		return a.reportPage(cmd.Context(), q, dirs)
+		return unreadableDataset(html.Write(cmd.Context(), w, html.Options{Query: q}, dirs...))
 	}
 	// Of a mesh it is the matrix, not the verdicts of its clients alone.
 	m, err := matrix.Collect(dirs...)
@@ -113,26 +117,16 @@ func (a *app) reportDatasets(cmd *cobra.Command, f *reportFlags, dirs []string) 
 		if _, err := aggregate.Datasets(dirs...); err != nil {
 			return unreadableDataset(err)
 		}
-		return matrix.Render(a.stdout, m, f.format.value, report.OptionsFor(a.stdout))
+		return matrix.Render(w, m, f.format.value, report.OptionsFor(a.stdout))
 	}
 	s, err := report.Summarize(cmd.Context(), q, dirs...)
 	if err != nil {
 		return unreadableDataset(err)
 	}
-	return report.Render(a.stdout, s, f.format.value, report.OptionsFor(a.stdout))
+	return report.Render(w, s, f.format.value, report.OptionsFor(a.stdout))
 }
 
-// reportPage writes one file for a browser, which needs nothing else.
-func (a *app) reportPage(ctx context.Context, q report.Query, dirs []string) error {
-	out := &outlet{w: a.stdout}
-	err := html.Write(ctx, out, html.Options{Query: q}, dirs...)
-	if out.err != nil {
-		return out.err // not of the dataset
-	}
-	return unreadableDataset(err)
-}
-
-func (a *app) reportTargets(cmd *cobra.Command, f *reportFlags, q report.Query, dirs []string) error {
+func reportTargets(cmd *cobra.Command, f *reportFlags, q report.Query, w io.Writer, dirs []string) error {
 	format := "jsonl"
 	switch {
 	case f.format.value == "csv":
@@ -148,7 +142,7 @@ func (a *app) reportTargets(cmd *cobra.Command, f *reportFlags, q report.Query, 
 	if err := needDatasets(dirs); err != nil {
 		return err
 	}
-	return unreadableDataset(report.WriteTargets(cmd.Context(), a.stdout, q, format, f.blame, dirs...))
+	return unreadableDataset(report.WriteTargets(cmd.Context(), w, q, format, f.blame, dirs...))
 }
 
 // query is what the flags ask for.
@@ -208,6 +202,8 @@ func unreadableDataset(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, syscall.ENOSPC):
+		return noRoom()
 	case errors.As(err, &same):
 		return fail(exitUsage, err, "give it once: each measurement would count twice", "what differs between two datasets of one survey is told by: controller diff OLD NEW")
 	case errors.Is(err, context.Canceled):
