@@ -142,7 +142,8 @@ func TestReport(t *testing.T) {
 	if rows != len(fleet) {
 		t.Errorf("%d rows of %s, of %d probes", rows, name, len(fleet))
 	}
-	b.do(`document.querySelector("#targets tbody tr").focus()`)
+	b.press(arrowDown)
+	b.until(`document.activeElement === document.querySelector("#targets tbody tr")`)
 	b.press(arrowDown, "\r")
 	b.until(`document.querySelectorAll("dialog[open] .sequence").length > 2`)
 	if second := eval[string](b, `document.querySelectorAll("#targets tbody tr")[1].children[2].textContent`); !contains(eval[string](b, `document.querySelector("dialog .sub").textContent`), "from "+second) {

@@ -23,11 +23,11 @@
 
   $("loading").remove();
   let targets;
-  const headline = (count, what, kind) => T.el("div", {class: "tile " + kind}, T.el("span", {class: "big"}, T.percent(count, n.measured)), T.el("span", {}, what), T.el("span", {class: "muted"}, T.number(count)));
+  const headline = (count, what, kind, beside) => T.el("div", {class: "tile " + kind}, T.el("span", {class: "big"}, T.percent(count, n.measured)), T.el("span", {}, what), T.el("span", {class: "muted"}, T.number(count) + (beside ?? "")));
   section("summary", "Summary",
     T.el("div", {class: "tiles"},
       headline(share((v) => v.name === "supported"), "support Fast Open", "good"),
-      headline(share((v) => v.fault), "break on it", "bad"),
+      headline(n.fault.count, "have a fault", "bad", ` · noise ${T.percent(n.transient.count, n.measured)}`),
       headline(share((v) => v.name === "unsupported"), "do not offer it", "plain"),
       headline(share((v) => v.name === "offline"), "offline", "plain"),
       headline(share((v) => v.name === "inconclusive"), "inconclusive", "plain")),
