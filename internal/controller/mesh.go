@@ -388,6 +388,10 @@ func (m *meshRun) listens(p *meshMember, taken *pb.TaskState) {
 // heard takes parts of what came of a probe's tasks.
 func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 	for _, part := range parts {
+		if why := part.GetFailed(); why != "" {
+			p.deaf = true
+			m.trouble(p, "did not do all that it was asked: "+why)
+		}
 		if len(part.GetArrivals()) > 0 {
 			arrivals, alarms, err := measure.DecodeArrivals(part.GetArrivals())
 			if err != nil {
