@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -72,6 +73,8 @@ func needDatasets(dirs []string) error {
 	return nil
 }
 
+const hintReadable = "check that it is yours to read; of a bucket also its address, the credentials in the environment, and that the store answers"
+
 // needDataset refuses a directory that holds no dataset, or none that can be
 // read.
 func needDataset(dir string) error {
@@ -79,8 +82,12 @@ func needDataset(dir string) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return fail(exitNoDataset, err, "give the directory that a survey wrote: it holds survey.json")
+	case errors.Is(err, dataset.ErrVersion):
+		return fail(exitNoDataset, err, "use the version of this program that wrote it, or a later one")
+	case errors.Is(err, dataset.ErrDamaged):
+		return fail(exitNoDataset, err, "take survey.json from where the dataset was copied from")
 	}
-	return fail(exitNoDataset, err, "use the version of this program that wrote it, or a later one", "a damaged survey.json can be taken from where the dataset was copied from")
+	return unreadable(err, hintReadable)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"slices"
 	"strings"
 	"syscall"
@@ -158,7 +159,7 @@ func (f *reportFlags) query() (report.Query, error) {
 		}
 		for _, k := range by {
 			if (k == aggregate.KeyAS || k == aggregate.KeyCountry) && len(f.asnDBs) == 0 {
-				return q, fail(exitUsage, fmt.Errorf("--by %s: nothing tells the %s of an address", word, k), "give --asn-db FILE, a MaxMind database or text with prefix,asn in each line")
+				return q, fail(exitUsage, fmt.Errorf("--by %s: nothing tells that of an address", word), "give --asn-db FILE, a MaxMind database or text with prefix,asn in each line")
 			}
 		}
 		q.By = append(q.By, by)
@@ -199,6 +200,7 @@ func (a *app) report(dir, format string) (*report.Summary, error) {
 func unreadableDataset(err error) error {
 	var path *fs.PathError
 	var same *aggregate.SameSurvey
+	var network net.Error
 	switch {
 	case err == nil:
 		return nil
@@ -208,8 +210,10 @@ func unreadableDataset(err error) error {
 		return fail(exitUsage, err, "give it once: each measurement would count twice", "what differs between two datasets of one survey is told by: controller diff OLD NEW")
 	case errors.Is(err, context.Canceled):
 		return fail(exitInterrupted, errors.New("interrupted"))
+	case errors.As(err, &network), errors.Is(err, fs.ErrPermission):
+		return unreadable(err, hintReadable)
 	case errors.As(err, &path) && errors.Is(err, fs.ErrNotExist):
-		return unreadable(err, "the dataset changed while it was read: try again")
+		return unreadable(err, "the dataset changed while it was read: try again; a file that is gone for good can be taken from where the dataset was copied from")
 	}
 	return unreadable(err, "the file is damaged: take it from where the dataset was copied from, or remove it to report without it")
 }
