@@ -303,7 +303,7 @@ func (p *page) together(s *Summary) {
 		if n := len(seen) - topGroups; n > 0 {
 			seen = append(seen[:topGroups], fmt.Sprintf("and %d more", n))
 		}
-		p.wrapped("  ", fmt.Sprintf("%s  %s: %s", e.name(), e.Blame, strings.Join(seen, ", ")))
+		p.wrapped("  ", fmt.Sprintf("%s %s: %s", e.name(), e.Blame, strings.Join(seen, ", ")))
 	}
 }
 
