@@ -45,7 +45,7 @@ where plain failed and Fast Open worked: what is not above it is chance.
 
 --by groups by one property or crosses two: ` + keyList() + `.
 A survey of a fleet is named by its id; its dataset is fetched from the controller.
-Of a mesh it shows the matrix of its probes. AS and country come from the files of --asn-db, a MaxMind database or text
+Of a mesh it shows the matrix of its probes, unless --by asks for groups. AS and country come from the files of --asn-db, a MaxMind database or text
 with a prefix and an AS in each line.`,
 		Example: `  controller report tfo-survey-20260131T120000Z
   controller report tfo-survey-20260131T120000Z --format json | jq .verdicts
@@ -110,21 +110,45 @@ func (a *app) reportDatasets(cmd *cobra.Command, f *reportFlags, w io.Writer, di
 		return unreadableDataset(html.Write(cmd.Context(), w, html.Options{Query: q}, dirs...))
 	}
 	// Of a mesh it is the matrix, not the verdicts of its clients alone.
-	m, err := matrix.Collect(dirs...)
-	if err != nil {
-		return unreadableDataset(err)
-	}
-	if m.Pairs > 0 {
-		if _, err := aggregate.Datasets(dirs...); err != nil {
-			return unreadableDataset(err)
+	if len(f.by) == 0 {
+		m, err := meshOf(dirs)
+		if err != nil {
+			return err
 		}
-		return matrix.Render(w, m, f.format.value, report.OptionsFor(a.stdout))
+		if m != nil {
+			return matrix.Render(w, m, f.format.value, report.OptionsFor(a.stdout))
+		}
 	}
 	s, err := report.Summarize(cmd.Context(), q, dirs...)
 	if err != nil {
 		return unreadableDataset(err)
 	}
 	return report.Render(w, s, f.format.value, report.OptionsFor(a.stdout))
+}
+
+// meshOf is the matrix of datasets that are meshes, nil of those that are none.
+func meshOf(dirs []string) (*matrix.Matrix, error) {
+	meshes := 0
+	for _, dir := range dirs {
+		m, err := matrix.Collect(dir)
+		if err != nil {
+			return nil, unreadableDataset(err)
+		}
+		if m.Pairs > 0 {
+			meshes++
+		}
+	}
+	if meshes == 0 {
+		return nil, nil
+	}
+	if meshes < len(dirs) {
+		return nil, fail(exitUsage, errors.New("some of these datasets are meshes, some are not"), "report them apart, or together with --format html; with --by the measurements of both are counted")
+	}
+	if _, err := aggregate.Datasets(dirs...); err != nil {
+		return nil, unreadableDataset(err)
+	}
+	m, err := matrix.Collect(dirs...)
+	return m, unreadableDataset(err)
 }
 
 func reportTargets(cmd *cobra.Command, f *reportFlags, q report.Query, w io.Writer, dirs []string) error {

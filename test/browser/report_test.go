@@ -254,6 +254,21 @@ func TestHostile(t *testing.T) {
 	b.quiet("file://" + path)
 }
 
+// TestNothing opens the report of a survey that has measured nothing yet.
+func TestNothing(t *testing.T) {
+	path := reportFile(t, html.Options{}, htmltest.Config{Seed: 3, Probes: fleet, Plan: measure.Standard}, mesh)
+	b := open(t)
+	b.visit("file://" + path)
+	b.until(ready)
+	if text := eval[string](b, `document.querySelector("#summary").innerText`); !contains(text, "No target was measured.") {
+		t.Errorf("of nothing: %s", text)
+	}
+	if ids := eval[[]string](b, `[...document.querySelectorAll("main > section")].map((s) => s.id)`); strings.Join(ids, " ") != "summary mesh" {
+		t.Errorf("sections %v", ids)
+	}
+	b.quiet("file://" + path)
+}
+
 // TestLarge opens the report of a survey of 100,000 targets.
 func TestLarge(t *testing.T) {
 	const targets = 100_000
