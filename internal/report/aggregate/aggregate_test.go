@@ -50,8 +50,8 @@ func random(rt *rapid.T) *simulate.Fleet {
 }
 
 // valuesOf is what a measurement has of each property, told without package
-// aggregate.
-func valuesOf(f *simulate.Fleet, s *dataset.Survey, r *dataset.Row) map[Key]string {
+// aggregate. Announced: it is known what addresses are announced in.
+func valuesOf(f *simulate.Fleet, s *dataset.Survey, r *dataset.Row, announced bool) map[Key]string {
 	kernel := ""
 	for _, p := range s.Probes {
 		if p.Name == r.Probe {
@@ -63,6 +63,9 @@ func valuesOf(f *simulate.Fleet, s *dataset.Survey, r *dataset.Row) map[Key]stri
 		bits = 48
 	}
 	prefix, _ := r.Addr.Prefix(bits)
+	if announced {
+		prefix = simulate.Announced(r.Addr)
+	}
 	suffix := "address"
 	if r.Hostname != "" {
 		_, suffix, _ = strings.Cut(r.Hostname, ".example.")
@@ -77,9 +80,13 @@ func valuesOf(f *simulate.Fleet, s *dataset.Survey, r *dataset.Row) map[Key]stri
 // over all rows puts it in; and summed over one property it is that of the
 // other.
 func TestCrossings(t *testing.T) {
-	keys := []Key{KeyProbe, KeyPort, KeyFamily, KeyKernel, KeyPrefix, KeyAS, KeySuffix, KeyDataset}
+	known := []Key{KeyProbe, KeyPort, KeyFamily, KeyKernel, KeyPrefix, KeySuffix, KeyDataset, KeyAS}
 	table := asns(t)
 	rapid.Check(t, func(rt *rapid.T) {
+		announced, keys, table := rapid.Bool().Draw(rt, "announced"), known, table
+		if !announced {
+			keys, table = known[:len(known)-1], nil
+		}
 		f := random(rt)
 		dir := written(t, f)
 		a := rapid.SampledFrom(keys).Draw(rt, "a")
@@ -100,7 +107,7 @@ func TestCrossings(t *testing.T) {
 				slot |= transientBit
 			}
 			all.add(slot)
-			values := valuesOf(f, f.Survey(), &row)
+			values := valuesOf(f, f.Survey(), &row, announced)
 			for _, by := range append(slices.Clone(standard), q.By...) {
 				cells := want[by.String()]
 				if cells == nil {
