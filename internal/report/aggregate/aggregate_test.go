@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -245,6 +246,63 @@ func TestSeveralDatasets(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "tfofleet-report-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A name is one target in several datasets, wherever it leads to. One that a
+// list has for several addresses is as many targets, also where it led nowhere.
+func TestNamesOfSeveralAddresses(t *testing.T) {
+	type seen struct {
+		item    int
+		name    string
+		addr    string
+		verdict measure.Verdict
+	}
+	const sup, drop, off = measure.Supported, measure.DataDropped, measure.Offline
+	write := func(id string, probes map[string][]seen) string {
+		dir := t.TempDir()
+		w, err := dataset.Create(dir, &dataset.Survey{ID: id, Spec: dataset.Spec{ChunkSize: 100}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for probe, list := range probes {
+			var ms []measure.Measurement
+			for _, s := range list {
+				m := measure.Measurement{Target: measure.Target{Item: uint64(s.item), Port: 443, Hostname: s.name}, Outcome: measure.OutcomeMeasured, Verdict: s.verdict}
+				if s.addr != "" {
+					m.Addr = netip.MustParseAddr(s.addr)
+				}
+				ms = append(ms, m)
+			}
+			if err := w.WriteChunk(dataset.ChunkKey{Survey: id, Probe: probe}, ms); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	old := write("old", map[string][]seen{
+		"p": {{0, "two", "192.0.2.1", sup}, {1, "two", "2001:db8::1", drop}, {2, "moved", "192.0.2.7", sup}},
+		"q": {{0, "two", "192.0.2.1", sup}, {1, "two", "", off}, {2, "moved", "192.0.2.9", sup}},
+	})
+	again := write("new", map[string][]seen{
+		"p": {{0, "moved", "192.0.2.8", sup}, {1, "two", "2001:db8::1", drop}, {2, "two", "192.0.2.1", sup}},
+	})
+	got := map[string]int{}
+	if err := Judge(context.Background(), Query{}, func(j *Judged) error {
+		var words []string
+		for _, s := range j.Seen {
+			words = append(words, fmt.Sprint(s.Dataset, s.Vantage, s.Verdict))
+		}
+		got[j.Hostname+" "+strings.Join(words, " ")]++
+		return nil
+	}, old, again); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int{
+		"two 0psupported 0qsupported 1psupported": 1, "two 0pdata_dropped 0qoffline 1pdata_dropped": 1, "moved 0psupported 0qsupported 1psupported": 1,
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
