@@ -124,7 +124,7 @@ func parseKey(name string) (k ChunkKey, id string, ok bool) {
 		id = parts[0]
 		ok = ok && len(parts) == 1 && validID(id)
 	}
-	if !ok || !ok1 || !ok2 || err != nil {
+	if !ok || !ok1 || !ok2 || err != nil || k.Survey == "" || k.Probe == "" {
 		return ChunkKey{}, "", false
 	}
 	return k, id, true
