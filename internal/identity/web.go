@@ -33,6 +33,8 @@ const (
 	headerSize = 16 << 10
 	// idleTime is how long a connection may be of no use.
 	idleTime = 2 * time.Minute
+	// closeTime is how long requests have to notice that it is over.
+	closeTime = time.Second
 	// answerTime is for the largest answer over a poor line. What has no end has
 	// deadlines of its own.
 	answerTime = 10 * time.Minute
@@ -63,10 +65,15 @@ func (g *Guard) Web(h http.Handler) *Web {
 	return w
 }
 
-// Close ends all connections, and the requests on them.
+// Close ends all requests and connections, and waits for them.
 func (w *Web) Close() error {
 	w.stop()
 	w.close() // also where Serve has not begun
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	if err := w.server.Shutdown(ctx); err == nil {
+		return nil
+	}
 	return w.server.Close()
 }
 
