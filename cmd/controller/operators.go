@@ -31,10 +31,10 @@ that is made here, its certificate, the CA's, and where the controller is. Who
 has a file is the operator. When an operator has a certificate already, that
 one ends when the new one is first used.
 
-The file of --out is for the commands, --controller FILE. That of --p12 (PKCS
-#12) is for the import into a browser, which then shows the dashboard at
-https:// and the controller's address; its password is printed, and kept
-nowhere. Give both for one certificate in both.`,
+The file of --out is for the commands (--controller FILE). That of --p12, a PKCS
+#12 file, is for a browser: once it is imported, the dashboard is to be seen at
+https:// and the controller's address. Its password is printed, and kept nowhere.
+With both flags both files have the same certificate.`,
 		Example: "  controller operator create alice --out alice.json --address controller.example.net:7443\n  controller surveys list --controller alice.json\n  controller operator create alice --p12 alice.p12",
 		Args:    one("operator's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
