@@ -18,6 +18,7 @@ import (
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/measure"
 	"tfofleet/internal/mesh"
+	"tfofleet/internal/targets"
 	"tfofleet/internal/tfo"
 	pb "tfofleet/proto/tfofleet/v1"
 )
@@ -388,6 +389,10 @@ func (m *meshRun) listens(p *meshMember, taken *pb.TaskState) {
 // heard takes parts of what came of a probe's tasks.
 func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 	for _, part := range parts {
+		if why := part.GetFailed(); why != "" {
+			p.deaf = true
+			m.trouble(p, "did not do all that it was asked: "+why)
+		}
 		if len(part.GetArrivals()) > 0 {
 			arrivals, alarms, err := measure.DecodeArrivals(part.GetArrivals())
 			if err != nil {
@@ -409,6 +414,9 @@ func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 					m.results[at] = &ms[i]
 					m.state.Measured++
 					p.measured++
+					if slices.Contains(ms[i].Conditions, noAddress) {
+						m.troubleOnce(p, "knows no address of probe "+m.pairs[at].Server+" but its own: probes on one host do not measure each other")
+					}
 				}
 			}
 		}
@@ -418,6 +426,15 @@ func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 func (m *meshRun) trouble(p *meshMember, what string) {
 	m.state.Troubles = append(m.state.Troubles, "probe "+p.probe+" "+what)
 }
+
+func (m *meshRun) troubleOnce(p *meshMember, what string) {
+	if !slices.Contains(m.state.Troubles, "probe "+p.probe+" "+what) {
+		m.trouble(p, what)
+	}
+}
+
+// noAddress is of a pair whose client found no address to dial.
+var noAddress = measure.CondRefused(targets.ReasonNotAnAddress)
 
 func (m *meshRun) sorted() []*meshMember {
 	return slices.SortedFunc(maps.Values(m.members), func(a, b *meshMember) int { return cmp.Compare(a.probe, b.probe) })

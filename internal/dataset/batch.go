@@ -97,9 +97,6 @@ func (l *Labels) At(i int) []uint32 {
 	return l.ids[from:l.ends[i]]
 }
 
-// IDs is the conditions of all rows, one row's after the other's.
-func (l *Labels) IDs() []uint32 { return l.ids }
-
 // reset empties the columns and keeps their memory.
 func (b *Batch) reset() {
 	b.Len = 0

@@ -3,7 +3,6 @@ package dataset
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"io"
 	"syscall"
 )
@@ -17,15 +16,6 @@ const (
 	// CSV is RFC 4180 with a header, one line per measurement.
 	CSV Format = "csv"
 )
-
-// ParseFormat is the inverse of the conversion to string.
-func ParseFormat(s string) (Format, error) {
-	switch f := Format(s); f {
-	case JSONL, CSV:
-		return f, nil
-	}
-	return "", fmt.Errorf("unknown format %q: want jsonl or csv", s)
-}
 
 // Export streams every measurement of the dataset to w, one per line, in the
 // order of [Read]. Names and values are those of the tables (SCHEMA.md), with

@@ -179,17 +179,6 @@ func TestExportOutputFull(t *testing.T) {
 	}
 }
 
-func TestParseFormat(t *testing.T) {
-	for _, f := range []Format{JSONL, CSV} {
-		if got, err := ParseFormat(string(f)); got != f || err != nil {
-			t.Errorf("%s: %v, %v", f, got, err)
-		}
-	}
-	if _, err := ParseFormat("xml"); err == nil {
-		t.Error("xml is no format")
-	}
-}
-
 func BenchmarkExport(b *testing.B) {
 	dir := bigDataset(b)
 	b.ReportAllocs()

@@ -101,7 +101,7 @@ func parseKey(name string) (k ChunkKey, id string, ok bool) {
 	survey, ok1 := unescape(parts[0])
 	probe, ok2 := unescape(parts[1])
 	chunk, err := strconv.ParseUint(parts[2], 10, 32)
-	return ChunkKey{survey, probe, uint32(chunk)}, id, ok1 && ok2 && err == nil
+	return ChunkKey{survey, probe, uint32(chunk)}, id, ok1 && ok2 && err == nil && survey != "" && probe != ""
 }
 
 // idOf is the id of attempts whose table sums up to sum: their content gives

@@ -392,7 +392,7 @@ func TestReceiveRefuses(t *testing.T) {
 func FuzzFileName(f *testing.F) {
 	k := ChunkKey{"s/1", "..", 7}
 	for _, s := range []string{surveyFile, targetsFile, k.measurements(), k.attempts("0123abcd"), k.attempts(""), "../survey.json", "measurements/../survey.json",
-		"/etc/passwd", "attempts/" + k.stem() + ".parquet/../x", "measurements\\x.parquet", "", ".", "measurements//" + k.stem() + tableExt} {
+		"/etc/passwd", "attempts/" + k.stem() + ".parquet/../x", "measurements\\x.parquet", "", ".", "measurements//" + k.stem() + tableExt, "attempts/..0000000000.parquet"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
