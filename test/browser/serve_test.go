@@ -190,8 +190,9 @@ func TestServe(t *testing.T) {
 		fmt.Fprintf(&list, "127.0.0.%d:%s\n", i+1, port) // the first one answers
 	}
 	id := f.run(list.String(), "controller", "survey", "--targets", "-", "--plan", "quick", "--detach", "--controller", "fleet/run/controller.sock")
-	page.until(`document.querySelector("[data-key="` + id + `"]")?.innerText.includes("20 of 20") && document.querySelector("[data-key="` + id + `"] .state").innerText === "done"`)
-	page.do(`document.querySelector("[data-key="` + id + `"]").click()`)
+	card := `document.querySelector("[data-key='` + id + `']")`
+	page.until(card + `?.innerText.includes("20 of 20") && ` + card + `.querySelector(".state").innerText === "done"`)
+	page.do(card + `.click()`)
 	page.until(`document.querySelectorAll("#evidence tbody tr").length === 20`)
 	page.do(`[...document.querySelectorAll("#evidence tbody tr")].find(r => r.innerText.includes("127.0.0.1:")).click()`)
 	page.until(`document.querySelector("dialog[open] .sequence") && document.querySelector("dialog[open]").innerText.includes("unsupported")`)
