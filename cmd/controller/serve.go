@@ -95,7 +95,7 @@ in a YAML file whose keys are the names of the flags.`,
 	fs.StringVar(&f.name, "name", "", "`NAME` of this controller among several (default this host's with the port)")
 	fs.StringVar(&f.metrics, "metrics", "127.0.0.1:9464", "`ADDR` for Prometheus and health checks, empty for none")
 	fs.StringVar(&f.reflector, "reflector", ":7444", "`ADDR` of a TFO listener with which probes test themselves, empty for none")
-	fs.StringVar(&f.listen, "listen", ":7443", "`ADDR` that probes dial")
+	fs.StringVar(&f.listen, "listen", ":7443", "`ADDR` that probes dial, operators elsewhere and their browsers")
 	fs.StringSliceVar(&f.advertise, "advertise", nil, "`HOST:PORT` at which probes reach this controller, for join tokens; repeatable (default this host's name and the port of --listen)")
 	fs.StringVar(&f.socket, "socket", "", "unix socket for operators, `PATH` (default run/controller.sock in --data)")
 	fs.DurationVar(&f.heartbeat, "heartbeat", heartbeat, "how often a probe is heard of")

@@ -13,7 +13,7 @@ import (
 )
 
 // Pages stands in a table for whatever a guard has browsers look at, see
-// [Guard.Web].
+// [Guard.Web]. How long a page may go on is not in its rule.
 const Pages = "pages"
 
 // Web is what the port of a guarded gRPC server is for browsers.
