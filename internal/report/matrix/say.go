@@ -53,6 +53,14 @@ func (h Half) String() string {
 	return h.Verdict + " " + h.Direction
 }
 
+func doubtText(d Doubt) string {
+	name := strings.ReplaceAll(d.Doubt, "_", " ")
+	if meaning := doubtMeanings[d.Doubt]; meaning != "" {
+		name += ", " + meaning
+	}
+	return fmt.Sprintf("%s: %d of %d pairs, of %s", name, d.Pairs, d.Of, list(d.Clients, same))
+}
+
 func (m *Matrix) asymmetryText(a Asymmetry) string {
 	s := fmt.Sprintf("%s -> %s %s, %s -> %s %s", a.A, a.B, a.AToB, a.B, a.A, a.BToA)
 	if a.From != "" {
