@@ -124,7 +124,7 @@ func rewriteText(r Rewrite) string {
 	default:
 		what = r.Before + " -> " + r.After
 	}
-	if r.Values > 1 {
+	if r.Values > 1 && r.Change != "removed" { // what is gone from timestamps is never the same
 		what += fmt.Sprintf(" and %d more", r.Values-1)
 	}
 	return name + " " + what
