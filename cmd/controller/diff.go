@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/csv"
 	"fmt"
+	"io"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -38,30 +40,37 @@ in both datasets each target is compared as that probe saw it.`,
 			if targets && cmd.Flags().Changed("format") {
 				return usage("--targets writes CSV: leave out --format")
 			}
-			var changed func(*change.Changed) error
-			w := csv.NewWriter(a.stdout)
-			if targets {
-				_ = w.Write([]string{"address", "port", "hostname", "probe", "old", "new"}) // its errors stay: see below
-				changed = func(c *change.Changed) error {
-					address := ""
-					if c.Addr.IsValid() {
-						address = c.Addr.String()
-					}
-					return w.Write([]string{address, strconv.Itoa(int(c.Port)), c.Hostname, c.Probe, c.Old.String(), c.New.String()})
+			return a.results(func(w io.Writer) error {
+				if targets {
+					return writeChanged(cmd.Context(), w, args[0], args[1])
 				}
-			}
-			d, err := change.Compare(cmd.Context(), args[0], args[1], changed)
-			if err != nil {
-				return unreadableDataset(err)
-			}
-			if targets {
-				w.Flush()
-				return w.Error()
-			}
-			return report.RenderDiff(a.stdout, d, format.value, report.OptionsFor(a.stdout))
+				d, err := change.Compare(cmd.Context(), args[0], args[1], nil)
+				if err != nil {
+					return unreadableDataset(err)
+				}
+				return report.RenderDiff(w, d, format.value, report.OptionsFor(a.stdout))
+			})
 		},
 	}
 	addOneOf(cmd, &format, "format", "how it is written", report.ChangeFormats()...)
 	cmd.Flags().BoolVar(&targets, "targets", false, "write each target that changed, as CSV")
 	return cmd
+}
+
+// writeChanged writes each target that changed, as CSV.
+func writeChanged(ctx context.Context, out io.Writer, old, new string) error {
+	w := csv.NewWriter(out)
+	_ = w.Write([]string{"address", "port", "hostname", "probe", "old", "new"}) // its errors stay: see below
+	_, err := change.Compare(ctx, old, new, func(c *change.Changed) error {
+		address := ""
+		if c.Addr.IsValid() {
+			address = c.Addr.String()
+		}
+		return w.Write([]string{address, strconv.Itoa(int(c.Port)), c.Hostname, c.Probe, c.Old.String(), c.New.String()})
+	})
+	if err != nil {
+		return unreadableDataset(err)
+	}
+	w.Flush()
+	return w.Error()
 }

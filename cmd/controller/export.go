@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -44,12 +45,7 @@ With --out the dataset itself is copied, again only what is missing there.`,
 				if err := needDataset(dirs[0]); err != nil {
 					return err
 				}
-				out := &outlet{w: a.stdout}
-				err := writeExport(dirs[0], format.value, out)
-				if out.err != nil {
-					return out.err // not of the dataset
-				}
-				return unreadableDataset(err)
+				return a.results(func(w io.Writer) error { return unreadableDataset(writeExport(dirs[0], format.value, w)) })
 			})
 		},
 	}
@@ -69,21 +65,6 @@ func writeExport(dir, format string, w io.Writer) error {
 	return dataset.Export(dir, dataset.Format(format), w)
 }
 
-// outlet remembers an error of writing: it tells a full disk or a closed pipe
-// from a damaged dataset.
-type outlet struct {
-	w   io.Writer
-	err error
-}
-
-func (c *outlet) Write(b []byte) (int, error) {
-	n, err := c.w.Write(b)
-	if err != nil && c.err == nil {
-		c.err = err
-	}
-	return n, err
-}
-
 // needDatasets refuses directories of which one holds no dataset.
 func needDatasets(dirs []string) error {
 	for _, dir := range dirs {
@@ -94,6 +75,8 @@ func needDatasets(dirs []string) error {
 	return nil
 }
 
+const hintReadable = "check that it is yours to read; of a bucket also its address, the credentials in the environment, and that the store answers"
+
 // needDataset refuses a directory that holds no dataset, or none that can be
 // read.
 func needDataset(dir string) error {
@@ -101,8 +84,12 @@ func needDataset(dir string) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return fail(exitNoDataset, err, "give the directory that a survey wrote: it holds survey.json")
+	case errors.Is(err, dataset.ErrVersion):
+		return fail(exitNoDataset, err, "use the version of this program that wrote it, or a later one")
+	case errors.Is(err, dataset.ErrDamaged):
+		return fail(exitNoDataset, err, "take survey.json from where the dataset was copied from")
 	}
-	return fail(exitNoDataset, err, "use the version of this program that wrote it, or a later one", "a damaged survey.json can be taken from where the dataset was copied from")
+	return unreadable(err, hintReadable)
 }

@@ -18,6 +18,7 @@ import (
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/measure"
 	"tfofleet/internal/mesh"
+	"tfofleet/internal/targets"
 	"tfofleet/internal/tfo"
 	pb "tfofleet/proto/tfofleet/v1"
 )
@@ -419,6 +420,9 @@ func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 					case measure.OutcomeRefused:
 						m.state.Refused++
 					}
+					if slices.Contains(ms[i].Conditions, noAddress) {
+						m.troubleOnce(p, "knows no address of probe "+m.pairs[at].Server+" but its own: probes on one host do not measure each other")
+					}
 				}
 			}
 		}
@@ -428,6 +432,15 @@ func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 func (m *meshRun) trouble(p *meshMember, what string) {
 	m.state.Troubles = append(m.state.Troubles, "probe "+p.probe+" "+what)
 }
+
+func (m *meshRun) troubleOnce(p *meshMember, what string) {
+	if !slices.Contains(m.state.Troubles, "probe "+p.probe+" "+what) {
+		m.trouble(p, what)
+	}
+}
+
+// noAddress is of a pair whose client found no address to dial.
+var noAddress = measure.CondRefused(targets.ReasonNotAnAddress)
 
 func (m *meshRun) sorted() []*meshMember {
 	return slices.SortedFunc(maps.Values(m.members), func(a, b *meshMember) int { return cmp.Compare(a.probe, b.probe) })

@@ -258,6 +258,39 @@ func TestMeshTroubles(t *testing.T) {
 			},
 			planned: 12, lost: map[string]int{"ab": 2, "cb": 2}, troubles: []string{"probe b closed its listeners before all were done"},
 		}, {
+			name: "may not listen any more",
+			b: func(_ *rig, b *member) {
+				b.end = func(w *work) bool {
+					if w.kind() == "listen" {
+						go w.send(&pb.ReportTaskRequest{Last: true, Failed: "the kill switch is on"})
+					}
+					return w.kind() == "listen"
+				}
+			},
+			planned: 12, lost: map[string]int{"ab": 2, "cb": 2}, troubles: []string{"probe b did not do all that it was asked: the kill switch is on"},
+		}, {
+			name: "is on the host of another",
+			b: func(_ *rig, b *member) {
+				b.take = func(w *work) *pb.TaskState {
+					if w.kind() != "connect" {
+						return nil
+					}
+					all := w.measurements()
+					for i, p := range w.GetConnect().GetPeers() {
+						if p.GetAddresses()[0][3] == 'a' {
+							all[i] = measure.Measurement{Target: measure.Target{Item: all[i].Item, Port: all[i].Port}, Outcome: measure.OutcomeRefused,
+								Verdict: measure.Inconclusive, Conditions: []measure.Condition{measure.CondRefused("not_an_address")}}
+						}
+					}
+					go func() {
+						w.send(w.measured(all))
+						w.last()
+					}()
+					return w.taken()
+				}
+			},
+			planned: 12, troubles: []string{"probe b knows no address of probe a but its own"},
+		}, {
 			name:    "never comes to its end",
 			b:       func(_ *rig, b *member) { b.take = hang("connect"); b.end = func(*work) bool { return true } },
 			planned: 12, lost: map[string]int{"ba": 2, "bc": 2, "ab": 2, "cb": 2},

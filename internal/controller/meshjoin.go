@@ -76,7 +76,7 @@ func (m *meshRun) refusals() {
 		refused := 0
 		var why []string
 		for i, r := range m.results {
-			if r == nil || m.pairs[i].Client != p.probe || r.Outcome != measure.OutcomeRefused {
+			if r == nil || m.pairs[i].Client != p.probe || r.Outcome != measure.OutcomeRefused || slices.Contains(r.Conditions, noAddress) { // that was said
 				continue
 			}
 			refused++

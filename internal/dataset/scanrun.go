@@ -136,14 +136,17 @@ const footerGuess = 16 << 10
 // one that does not say it, all items there may be.
 func itemsOf(p place.Place, name string) (first, last int64, err error) {
 	tail, size, err := p.Tail(name, footerGuess)
-	if err == nil && int64(len(tail)) < size {
-		var start int64
-		if start, err = footerStart(tailReader{tail, size}, size); err == nil && start < size-int64(len(tail)) {
-			tail, size, err = p.Tail(name, size-start)
-		}
-	}
 	if err != nil {
 		return 0, 0, err
+	}
+	start, err := footerStart(tailReader{tail, size}, size)
+	if err != nil {
+		return 0, 0, inFile(p.Path(name), err)
+	}
+	if start < size-int64(len(tail)) {
+		if tail, size, err = p.Tail(name, size-start); err != nil {
+			return 0, 0, err
+		}
 	}
 	pf, err := parquet.OpenFile(tailReader{tail, size}, size, parquet.SkipMagicBytes(true), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true), parquet.FileSchema(measurementSchema))
 	if err != nil {

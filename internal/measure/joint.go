@@ -104,7 +104,7 @@ const (
 	DoubtUnjoined Doubt = 3 // connections of the client are not among the arrivals
 	DoubtTooFew   Doubt = 4 // something was seen, and not often enough to be named
 	DoubtDisagree Doubt = 5 // the attempts contradict each other
-	DoubtRefused  Doubt = 6 // the client's policy forbade it: nothing was sent
+	DoubtRefused  Doubt = 6 // nothing was sent: the client's policy forbade it, or it knew no address
 )
 
 var doubtNames = [...]string{"none", "local", "listener", "unjoined", "too_few", "disagree", "refused"}

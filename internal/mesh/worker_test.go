@@ -298,7 +298,7 @@ func TestSeveralAddresses(t *testing.T) {
 	if m := measured(t, client, "none answers", pairTo(l.Host(2), 80)); m.Addr != l.Host(2).V4 || m.Verdict != measure.Offline {
 		t.Errorf("%v: %v", m.Addr, m.Verdict)
 	}
-	if m := measured(t, client, "no address", []mesh.Pair{{Port: 80}}); m.Outcome != measure.OutcomeInterrupted {
+	if m := measured(t, client, "no address", []mesh.Pair{{Port: 80}}); m.Outcome != measure.OutcomeRefused || !slices.Contains(m.Conditions, measure.CondRefused("not_an_address")) {
 		t.Errorf("no address: %v", m.Outcome)
 	}
 }

@@ -142,7 +142,8 @@ func TestReport(t *testing.T) {
 	if rows != len(fleet) {
 		t.Errorf("%d rows of %s, of %d probes", rows, name, len(fleet))
 	}
-	b.do(`document.querySelector("#targets tbody tr").focus()`)
+	b.press(arrowDown)
+	b.until(`document.activeElement === document.querySelector("#targets tbody tr")`)
 	b.press(arrowDown, "\r")
 	b.until(`document.querySelectorAll("dialog[open] .sequence").length > 2`)
 	if second := eval[string](b, `document.querySelectorAll("#targets tbody tr")[1].children[2].textContent`); !contains(eval[string](b, `document.querySelector("dialog .sub").textContent`), "from "+second) {
@@ -249,6 +250,21 @@ func TestHostile(t *testing.T) {
 	b.do(`document.querySelectorAll("details").forEach(d => d.open = true)`)
 	if eval[bool](b, `"hacked" in window || document.querySelectorAll("img").length > 0`) {
 		t.Error("a name became markup")
+	}
+	b.quiet("file://" + path)
+}
+
+// TestNothing opens the report of a survey that has measured nothing yet.
+func TestNothing(t *testing.T) {
+	path := reportFile(t, html.Options{}, htmltest.Config{Seed: 3, Probes: fleet, Plan: measure.Standard}, mesh)
+	b := open(t)
+	b.visit("file://" + path)
+	b.until(ready)
+	if text := eval[string](b, `document.querySelector("#summary").innerText`); !contains(text, "No target was measured.") {
+		t.Errorf("of nothing: %s", text)
+	}
+	if ids := eval[[]string](b, `[...document.querySelectorAll("main > section")].map((s) => s.id)`); strings.Join(ids, " ") != "summary mesh" {
+		t.Errorf("sections %v", ids)
 	}
 	b.quiet("file://" + path)
 }

@@ -3,6 +3,7 @@ package aggregate
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -237,6 +238,27 @@ func TestSeveralDatasets(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "tfofleet-report-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A survey that is given twice, under one name or as a copy, is counted by
+// nobody; what is compared may well be one survey.
+func TestSameSurvey(t *testing.T) {
+	f := simulate.Fleet{Seed: 4, Targets: 10, Probes: 2}
+	dir, elsewhere, other := written(t, &f), written(t, &f), f
+	other.ID = "other"
+	for _, dirs := range [][]string{{dir, dir}, {dir, written(t, &other), elsewhere}} {
+		var same *SameSurvey
+		want := SameSurvey{"simulated", [2]string{dir, dirs[len(dirs)-1]}}
+		if _, err := Run(context.Background(), Query{}, dirs...); !errors.As(err, &same) || *same != want {
+			t.Errorf("counted: %v", err)
+		}
+		if _, err := Datasets(dirs...); !errors.As(err, &same) || *same != want {
+			t.Errorf("named: %v", err)
+		}
+		if err := Judge(context.Background(), Query{}, func(*Judged) error { return nil }, dirs...); err != nil {
+			t.Errorf("compared: %v", err)
+		}
 	}
 }
 

@@ -31,7 +31,7 @@ func TestJudge(t *testing.T) {
 	const (
 		sup, uns, off       = measure.Supported, measure.Unsupported, measure.Offline
 		drop, lost, reset   = measure.DataDropped, measure.OptionDropped, measure.Reset
-		only                = measure.CookieOnly
+		only, unstable      = measure.CookieOnly, measure.CookieUnstable
 		never               = measure.Verdict(0)
 		local, near, across = Vantage, NearDrops, PathDependent
 	)
@@ -73,6 +73,11 @@ func TestJudge(t *testing.T) {
 		{"a box near it does not explain that", of(0, near, uns), nil, Judgement{Once, Nobody, uns}, nil},
 		{"a box that strips", of(0, NearStrips, uns), nil, Judgement{NotSeen, local, never}, []int{0}},
 		{"a box that answers itself", append(of(0, NearTerminate, sup), Observation{Vantage: 1, Verdict: drop}, Observation{Vantage: 2, Verdict: drop}), nil, Judgement{Stable, Target, drop}, []int{1, 2}},
+		{"its own address changes", append(of(0, NearChanges, unstable), Observation{Vantage: 1, Verdict: sup}), nil, Judgement{Once, local, sup}, []int{0}},
+		{"the address of all changes", append(of(0, NearChanges, unstable), of(1, NearChanges, unstable)...), nil, Judgement{NotSeen, local, never}, []int{0, 1}},
+		{"its own address changes, and others see it too", append(of(0, NearChanges, unstable), of(1, NearNothing, unstable)[0], of(2, NearNothing, unstable)[0]), nil, Judgement{Stable, Target, unstable}, []int{1, 2}},
+		{"a changed address loses no data", append(of(0, NearChanges, drop), Observation{Vantage: 1, Verdict: drop}), nil, Judgement{Stable, Target, drop}, []int{0, 1}},
+		{"connections break near it", append(of(0, NearBreaks, reset), Observation{Vantage: 1, Verdict: sup}), nil, Judgement{Once, local, sup}, []int{0}},
 		{"a cookie and no data, at all", seen(only, only, only), nil, Judgement{Stable, Target, only}, []int{0, 1, 2}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -96,7 +101,7 @@ func genObservations() *rapid.Generator[[]Observation] {
 		return Observation{
 			Vantage: rapid.Uint32Range(0, 3).Draw(t, "vantage"),
 			Verdict: measure.Verdict(rapid.IntRange(1, 12).Draw(t, "verdict")),
-			Near:    Near(rapid.SampledFrom([]int{0, 0, 0, 1, 2, 3, 4}).Draw(t, "near")),
+			Near:    Near(rapid.SampledFrom([]int{0, 0, 0, 1, 2, 3, 4, 5, 6}).Draw(t, "near")),
 		}
 	}), 0, 8)
 }
@@ -183,10 +188,15 @@ func TestConditions(t *testing.T) {
 	}
 	for c, want := range map[measure.Condition]Near{
 		"tfo.vantage.near_path.strips_option": NearStrips, "tfo.vantage.near_path.drops_syn_data": NearDrops, "tfo.vantage.near_path.terminates_tcp": NearTerminate,
-		"tfo.vantage.near_path.clean": NearNothing, "tfo.vantage.near_path.new": NearOther, measure.CondVantageNoRoute: NearNothing,
+		"tfo.vantage.near_path.clean": NearNothing, "tfo.vantage.near_path.new": NearOther, "tfo.vantage.near_path.unknown": NearNothing, measure.CondVantageNoRoute: NearNothing,
 	} {
 		if NearOf(c) != want {
 			t.Errorf("%s: %v", c, NearOf(c))
+		}
+	}
+	for n := measure.NearPathStripsOption; n.String() != measure.NearPathUnknown.String(); n++ {
+		if near := NearOf(measure.Condition(nearPath + n.String())); near == NearNothing || near == NearOther {
+			t.Errorf("%v means nothing here", n)
 		}
 	}
 	for _, v := range measure.Verdicts() {
@@ -195,6 +205,29 @@ func TestConditions(t *testing.T) {
 		}
 		if int(v) >= verdicts {
 			t.Errorf("%v is beyond the table", v)
+		}
+	}
+}
+
+// What a box near the vantage point may be the cause of; docs/verdicts.md says
+// the same.
+func TestExplains(t *testing.T) {
+	fault := func(v measure.Verdict) bool { return v.Fault() }
+	for near, want := range map[Near]func(measure.Verdict) bool{
+		NearNothing: func(measure.Verdict) bool { return false },
+		NearStrips:  func(v measure.Verdict) bool { return v.Fault() || v == measure.Unsupported },
+		NearDrops:   fault,
+		NearChanges: func(v measure.Verdict) bool { return v == measure.CookieUnstable || v == measure.CookieOnly },
+		NearBreaks: func(v measure.Verdict) bool {
+			return v.Fault() && !slices.Contains([]measure.Verdict{measure.CookieOnly, measure.CookieUnstable, measure.DataTruncated}, v)
+		},
+		NearTerminate: func(measure.Verdict) bool { return true },
+		NearOther:     fault,
+	} {
+		for _, v := range measure.Verdicts() {
+			if got := near.explains(v); got != want(v) {
+				t.Errorf("%d explains %v: %v", near, v, got)
+			}
 		}
 	}
 }

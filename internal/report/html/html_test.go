@@ -238,7 +238,9 @@ func TestEmpty(t *testing.T) {
 // Several datasets are one report; a target both have is two rows.
 func TestSeveral(t *testing.T) {
 	c := htmltest.Config{Seed: 1, Targets: 30, Probes: []string{"a"}, Plan: measure.Standard, Fault: 0.3}
-	f := written(t, Options{}, generated(t, c), generated(t, c))
+	again := c
+	again.ID = "again"
+	f := written(t, Options{}, generated(t, c), generated(t, again))
 	if f.table.N != 60 || len(f.numbers.Surveys) != 2 || f.table.Survey[0] != 0 || f.table.Survey[59] != 1 || !strings.Contains(f.numbers.Title, "1 survey more") {
 		t.Errorf("%d rows, title %q", f.table.N, f.numbers.Title)
 	}

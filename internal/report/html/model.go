@@ -76,6 +76,8 @@ type Counts struct {
 	Measured     uint64 `json:"measured"`
 	Refused      uint64 `json:"refused"`
 	Interrupted  uint64 `json:"interrupted"`
+	// Noise is the measured in which plain failed and Fast Open worked.
+	Noise uint64 `json:"noise"`
 	// By is the measured by verdict, as Model.Verdicts has them.
 	By []uint64 `json:"by"`
 }
@@ -91,6 +93,7 @@ type Shares struct {
 type Group struct {
 	Key string `json:"key"`
 	Counts
+	Fault report.Part `json:"fault"` // of the measured
 }
 
 // Heat is probes against groups of targets.

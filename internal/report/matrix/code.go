@@ -58,5 +58,5 @@ var doubtMeanings = map[string]string{
 	measure.DoubtUnjoined.String(): "connections of the client did not arrive at the listener",
 	measure.DoubtTooFew.String():   "something was seen, and not often enough",
 	measure.DoubtDisagree.String(): "the attempts contradict each other",
-	measure.DoubtRefused.String():  "the client's policy refuses it",
+	measure.DoubtRefused.String():  "nothing was sent: the client's policy forbids it, or there is no address",
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gaissmai/bart"
 	"github.com/klauspost/compress/gzip"
@@ -45,7 +46,7 @@ func readText(r io.Reader) (*text, error) {
 	numbers := map[Origin]uint32{}
 	lines := bufio.NewScanner(br)
 	for n := 1; lines.Scan(); n++ {
-		if n == 1 && bytes.IndexByte(lines.Bytes(), 0) >= 0 {
+		if n == 1 && (bytes.IndexByte(lines.Bytes(), 0) >= 0 || !utf8.Valid(lines.Bytes())) {
 			return nil, errors.New("neither a MaxMind database nor text")
 		}
 		prefix, s, err := parseLine(lines.Text())

@@ -7,6 +7,7 @@
 package htmltest
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -21,6 +22,7 @@ import (
 // Config is what a generated survey looks like.
 type Config struct {
 	Seed    uint64
+	ID      string // of the survey; empty: one that goes with the seed
 	Targets int
 	Probes  []string // every probe measures every target; the network of the last of three or more drops options
 	Plan    measure.Plan
@@ -36,7 +38,7 @@ const chunkSize = 1000
 func Write(dir string, c Config) error {
 	bits, timeout := 1, 0
 	s := &dataset.Survey{
-		ID: fmt.Sprintf("gen%d", c.Seed), Name: "generated survey", State: dataset.StateDone,
+		ID: cmp.Or(c.ID, fmt.Sprintf("gen%d", c.Seed)), Name: "generated survey", State: dataset.StateDone,
 		Created:  time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC),
 		Ended:    time.Date(2026, 11, 20, 13, 7, 0, 0, time.UTC),
 		Spec:     dataset.Spec{Plan: c.Plan.String(), Family: "any", Payload: "auto", Seed: c.Seed, ChunkSize: chunkSize},

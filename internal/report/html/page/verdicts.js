@@ -22,7 +22,7 @@ T.legend = (verdicts, measured, choose) => T.el("table", {class: "legend"},
   T.el("tbody", {}, verdicts.map((v, i) => T.el("tr", {},
     T.el("th", {scope: "row"}, choose ? T.el("button", {type: "button", class: "link", onclick: () => choose(i), title: "Show these targets"}, T.word(v.name)) : T.word(v.name)),
     T.el("td", {class: "right"}, T.number(v.count)), T.el("td", {class: "right"}, T.percent(v.count, measured)),
-    T.el("td", {class: "wide right muted"}, `${(100 * v.low).toFixed(1)} – ${(100 * v.high).toFixed(1)}%`), T.el("td", {class: "wide muted"}, v.meaning)))));
+    T.el("td", {class: "wide right muted"}, T.interval(v)), T.el("td", {class: "wide muted"}, v.meaning)))));
 
 // blame is what all that was seen of each target says together.
 T.blame = (n) => {
