@@ -199,7 +199,7 @@ func (r *rig) members(t *testing.T, names ...string) map[string]*member {
 	return all
 }
 
-func (r *rig) member(t *testing.T, name string) *member {
+func (r *rig) member(t *testing.T, name string, changes ...func(*agent.Config)) *member {
 	t.Helper()
 	c, err := r.dial()
 	if err != nil {
@@ -210,6 +210,9 @@ func (r *rig) member(t *testing.T, name string) *member {
 	cfg.Tasks, cfg.Flush = m, time.Second
 	welcomed := sync.OnceFunc(func() { close(m.welcome) })
 	cfg.OnWelcome = func(*pb.Welcome) { welcomed() }
+	for _, change := range changes {
+		change(&cfg)
+	}
 	m.stop = run(t, agent.New(cfg))
 	return m
 }
