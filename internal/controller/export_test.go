@@ -11,3 +11,9 @@ func (s *Server) Connected(probe string) bool {
 	defer s.mu.Unlock()
 	return s.sessions[probe] != nil
 }
+
+// Knows reports whether a survey has been taken up here.
+func (s *Server) Knows(survey string) bool {
+	_, ok := s.running(survey)
+	return ok
+}

@@ -49,6 +49,7 @@ type session struct {
 	sent   uint64 // leases that were sent
 	// offers are those of this session that were not answered.
 	offers map[store.Key]bool
+	rate   float64         // limit that it was told; 0: none
 	held   []*pb.HeldLease // as it last said
 	status *pb.ProbeStatus // as it last said
 }
@@ -85,6 +86,18 @@ func (p *session) begin(w *pb.Welcome) error {
 	}
 	p.early = nil
 	return err
+}
+
+// limit tells the probe its limit, if it was told another one.
+func (p *session) limit(rate float64) {
+	p.mu.Lock()
+	told := p.rate == rate
+	p.rate = rate
+	p.mu.Unlock()
+	if !told {
+		// A stream that broke is noticed by who listens on it.
+		_ = p.send(&pb.SessionResponse{Message: &pb.SessionResponse_Limits{Limits: &pb.Limits{Rate: rate}}})
+	}
 }
 
 // Session implements ProbeService.
@@ -285,6 +298,9 @@ func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error
 		return err
 	} else if me.Rate > 0 {
 		w.Limits = &pb.Limits{Rate: me.Rate}
+		p.mu.Lock()
+		p.rate = me.Rate
+		p.mu.Unlock()
 	}
 	for _, h := range held {
 		w.Drop = append(w.Drop, h.GetRef())

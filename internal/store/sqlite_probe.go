@@ -77,6 +77,23 @@ func (s *SQLite) LimitProbe(ctx context.Context, name string, rate float64) erro
 	})
 }
 
+// limits is the query of Limits. Both databases understand it.
+const limits = `SELECT name, rate FROM probe WHERE rate > 0`
+
+// Limits implements Store.
+func (s *SQLite) Limits(ctx context.Context) (map[string]float64, error) {
+	return ask(ctx, s, func(t *tx) (map[string]float64, error) {
+		rates := make(map[string]float64)
+		t.each(limits, nil, func(scan func(...any)) {
+			var name string
+			var rate float64
+			scan(&name, &rate)
+			rates[name] = rate
+		})
+		return rates, nil
+	})
+}
+
 // PutEvent implements Store.
 func (s *SQLite) PutEvent(ctx context.Context, e ProbeEvent) error {
 	body, err := proto.Marshal(e.Event)

@@ -198,6 +198,8 @@ type Store interface {
 	// LimitProbe sets the rate limit of a probe, in new connections per second; 0
 	// is none. It may be one that was never heard of.
 	LimitProbe(ctx context.Context, name string, rate float64) error
+	// Limits are the rate limits of all probes that have one.
+	Limits(ctx context.Context) (map[string]float64, error)
 	// PutEvent records an event of a probe, once, and that its spool came so far.
 	PutEvent(ctx context.Context, e ProbeEvent) error
 	// Events are the newest n events of a probe, oldest first.

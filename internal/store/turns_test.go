@@ -85,6 +85,7 @@ func (s *turns) DrainProbe(ctx context.Context, name string, drained bool) error
 func (s *turns) LimitProbe(ctx context.Context, name string, rate float64) error {
 	return s.next().LimitProbe(ctx, name, rate)
 }
+func (s *turns) Limits(ctx context.Context) (map[string]float64, error) { return s.next().Limits(ctx) }
 func (s *turns) PutEvent(ctx context.Context, e store.ProbeEvent) error {
 	return s.next().PutEvent(ctx, e)
 }
