@@ -23,8 +23,9 @@ func (a *app) diffCommand() *cobra.Command {
 from one verdict to which other, and how many of these changes chance can
 explain. Chance flips as many targets one way as the other, so what counts is
 the difference between the two (McNemar's exact test, adjusted by Holm's
-method). Targets are the same by name, or by address, and port; where a probe is
-in both datasets each target is compared as that probe saw it.`,
+method). Targets are the same by port and by name, or by address where the list
+has no name; a name that is listed with several addresses is as many targets.
+Where a probe is in both datasets each target is compared as that probe saw it.`,
 		Example: `  controller diff monday/ tuesday/
   controller diff monday/ tuesday/ --targets > changed.csv`,
 		Args: func(cmd *cobra.Command, args []string) error {

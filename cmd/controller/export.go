@@ -23,8 +23,9 @@ func (a *app) exportCommand() *cobra.Command {
 		Use:   "export DIR|SURVEY",
 		Short: "Stream a dataset, one measurement per line, or in the form of another tool",
 		Long: `Stream a dataset to standard output: as jsonl or csv, one measurement per line
-with nothing left out, or in the form of another tool, with what that has words
-for: pathspider (result records with conditions), pto (an observation set file
+with nothing left out, of a mesh with --format mesh one pair per line, with what
+the listener saw of every connection, or in the form of another tool, with what
+that has words for: pathspider (result records with conditions), pto (an observation set file
 of the Path Transparency Observatory), pcapng (the SYN and SYN-ACK of every
 attempt that was captured).
 
@@ -33,6 +34,7 @@ With --out the dataset itself is copied, again only what is missing there.`,
 		Example: `  controller export tfo-survey-20260131T120000Z | jq -c 'select(.verdict == "option_dropped")'
   controller export tfo-survey-20260131T120000Z --format csv > measurements.csv
   controller export tfo-survey-20260131T120000Z --format pcapng > handshakes.pcapng
+  controller export k3ozxw2mdpqra --format mesh | jq -c 'select(.verdict != "supported") | .arrivals[].syn'
   controller export k3ozxw2mdpqra --out ./dataset`,
 		Args: oneDirectory,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -52,7 +54,7 @@ With --out the dataset itself is copied, again only what is missing there.`,
 	if err := cmd.MarkFlagDirname("out"); err != nil {
 		panic(err)
 	}
-	addOneOf(cmd, &format, "format", "how a measurement is written", append([]string{"jsonl", "csv"}, words(export.Formats())...)...)
+	addOneOf(cmd, &format, "format", "how a measurement is written", append([]string{"jsonl", "csv", "mesh"}, words(export.Formats())...)...)
 	return cmd
 }
 

@@ -63,8 +63,8 @@ with a prefix and an AS in each line.`,
 	addOneOf(cmd, &f.format, "format", "how the summary is written", append(report.Formats(), "html")...)
 	fs.StringArrayVar(&f.by, "by", nil, "also group by `KEY` or KEY,KEY; repeatable")
 	fs.StringArrayVar(&f.asnDBs, "asn-db", nil, "`FILE` that tells AS and country of addresses; repeatable")
-	fs.Var(&f.prefixes, "prefix", "group --by prefix by these blocks (default every /24 and /48); repeatable")
-	fs.IntVar(&f.suffixLabels, "suffix-labels", 0, "group --by suffix by the last `N` labels of a name (default its public suffix)")
+	fs.Var(&f.prefixes, "prefix", "group by these blocks (--by prefix alone: by the prefixes of --asn-db if it is text, else by /24 and /48); repeatable")
+	fs.IntVar(&f.suffixLabels, "suffix-labels", 0, "group by the last `N` labels of names (--by suffix alone: by their public suffix)")
 	fs.BoolVar(&f.targets, "targets", false, "write every target with what was seen of it, in JSON lines or CSV")
 	fs.StringSliceVar(&f.blame, "blame", nil, "with --targets: only those that `WHO` is to blame for: target, vantage, path, unknown")
 	f.operator.addTo(cmd, false)
@@ -96,6 +96,9 @@ func (a *app) reportDatasets(cmd *cobra.Command, f *reportFlags, w io.Writer, di
 	q, err := f.query()
 	if err != nil {
 		return err
+	}
+	if f.targets && len(f.by) > 0 {
+		return usage("--targets writes targets, not groups: leave out --by")
 	}
 	if f.targets {
 		return reportTargets(cmd, f, q, w, dirs)
@@ -187,6 +190,13 @@ func (f *reportFlags) query() (report.Query, error) {
 			}
 		}
 		q.By = append(q.By, by)
+	}
+	// Who says how to group wants to see it.
+	if len(f.prefixes) > 0 {
+		q.By = append(q.By, aggregate.By{aggregate.KeyPrefix})
+	}
+	if f.suffixLabels > 0 {
+		q.By = append(q.By, aggregate.By{aggregate.KeySuffix})
 	}
 	if len(f.asnDBs) == 0 {
 		return q, nil

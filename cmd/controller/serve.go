@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tfofleet/internal/identity"
 	"tfofleet/internal/settings"
 	"tfofleet/internal/store"
 )
@@ -116,6 +117,11 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	}
 	if f.heartbeat < 100*time.Millisecond {
 		return fail(exitUsage, fmt.Errorf("--heartbeat %v is below 100ms", f.heartbeat))
+	}
+	if len(f.advertise) > 0 {
+		if err := identity.CheckAddresses(f.advertise); err != nil {
+			return fail(exitUsage, fmt.Errorf("--advertise: %w", err), "--advertise controller.example.net:7443")
+		}
 	}
 	listener, err := net.Listen("tcp", f.listen)
 	if err != nil {

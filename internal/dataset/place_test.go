@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -340,6 +341,9 @@ func TestMirror(t *testing.T) {
 		}
 		if _, err := Missing(to, "s2", files); err == nil || !strings.Contains(err.Error(), "holds survey s1, not s2") {
 			t.Errorf("into another survey: %v", err)
+		}
+		if _, err := os.Stat(Join(to, meshDir)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a place for meshes in the copy of a dataset that has none: %v", err)
 		}
 	})
 }

@@ -273,7 +273,7 @@ func TestClose(t *testing.T) {
 }
 
 // TestSeveralAddresses: of several addresses of a peer the one that answers is
-// measured.
+// measured, also at a port where it does not.
 func TestSeveralAddresses(t *testing.T) {
 	t.Parallel()
 	l := labtest.NewMesh(t, lab.MeshConfig{Seed: 1, Hosts: 3})
@@ -283,6 +283,17 @@ func TestSeveralAddresses(t *testing.T) {
 	pairs[0].Address = append(pairs[0].Address, l.Host(0).V4)
 	if m := measured(t, client, "c", pairs); m.Addr != l.Host(0).V4 || m.Verdict != measure.Supported {
 		t.Errorf("%v: %v", m.Addr, m.Verdict)
+	}
+	for _, port := range []uint16{81, 80} {
+		two := append(slices.Clone(pairs), pairs[0])
+		two[0].Port, two[1].Index, two[1].Port = port, 1, 161-port
+		client.worker.Start(connectTask("c"+fmt.Sprint(port), two, []measure.Nonce{{1}, {2}}), client.desk.report)
+		wait(t, "the measurements", client.desk.over("c"+fmt.Sprint(port)))
+		for _, m := range client.desk.measurements[len(client.desk.measurements)-2:] {
+			if m.Addr != l.Host(0).V4 || m.Verdict != map[uint16]measure.Verdict{80: measure.Supported, 81: measure.Offline}[m.Port] {
+				t.Errorf("%v, port %d: %v", m.Addr, m.Port, m.Verdict)
+			}
+		}
 	}
 	if m := measured(t, client, "none answers", pairTo(l.Host(2), 80)); m.Addr != l.Host(2).V4 || m.Verdict != measure.Offline {
 		t.Errorf("%v: %v", m.Addr, m.Verdict)

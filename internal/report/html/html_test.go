@@ -26,6 +26,7 @@ import (
 	"tfofleet/internal/report/aggregate"
 	"tfofleet/internal/report/html/htmltest"
 	"tfofleet/internal/report/origin"
+	"tfofleet/internal/report/stat"
 	"tfofleet/internal/tfo"
 )
 
@@ -487,6 +488,28 @@ func TestMesh(t *testing.T) {
 		{Mesh: "m", From: "b", To: "a", Port: 443, Family: 4, Verdict: "option_stripped", Fault: true, Direction: "forward", Detail: "mss changed in 3 of 4 SYNs"},
 	}
 	if diff := cmp.Diff(want, written(t, Options{}, dir).numbers.Mesh); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A target counts once for each size, however often it was tried, and by the
+// best that became of it.
+func TestSizes(t *testing.T) {
+	sized := func(bytes, acked, again int, end tfo.End) tfo.Evidence {
+		return tfo.Evidence{Kind: tfo.KindSized, SynBytes: bytes, SynAcked: acked, SynRetransmits: again, End: end}
+	}
+	s := sizes{}
+	s.add([]tfo.Evidence{
+		{Kind: tfo.KindPlain, End: tfo.EndResponse}, sized(1, 1, 0, tfo.EndResponse),
+		sized(512, -1, 0, tfo.EndTimeout), sized(512, 0, 1, tfo.EndResponse), sized(512, -1, 0, tfo.EndTimeout), sized(512, -1, 0, tfo.EndLocal),
+	})
+	s.add([]tfo.Evidence{sized(1, 0, 1, tfo.EndResponse), sized(1, 1, 0, tfo.EndResponse), sized(512, 0, 0, tfo.EndResponse)})
+	s.add([]tfo.Evidence{sized(520, 100, 0, tfo.EndResponse)})
+	got := s.done()
+	low, high := stat.Wilson(2, 2)
+	want := []Size{{From: 1, To: 1, N: 2, Acked: 2, Low: low, High: high}, {From: 512, To: 520, N: 3, Part: 1, None: 1, Lost: 1}}
+	want[1].Low, want[1].High = stat.Wilson(0, 3)
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -117,11 +117,12 @@ type Curve struct {
 	RTT []int64 `json:"rtt"`
 }
 
-// Size is what became of SYNs that carried that many bytes of data.
+// Size is what became of SYNs that carried that many bytes of data, at each
+// target the best that did.
 type Size struct {
 	From  int    `json:"from"` // bytes in the SYN, both included
 	To    int    `json:"to"`
-	N     uint64 `json:"n"`     // SYNs
+	N     uint64 `json:"n"`     // measurements that tried it
 	Acked uint64 `json:"acked"` // of these, all data acknowledged
 	Part  uint64 `json:"part"`  // some of it
 	None  uint64 `json:"none"`  // none of it, in a handshake

@@ -42,7 +42,7 @@ func readText(r io.Reader) (*text, error) {
 		}
 		br = bufio.NewReaderSize(z, 64<<10)
 	}
-	t := &text{}
+	t := &text{k: Knows{Prefix: true}}
 	numbers := map[Origin]uint32{}
 	lines := bufio.NewScanner(br)
 	for n := 1; lines.Scan(); n++ {

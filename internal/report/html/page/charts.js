@@ -143,19 +143,19 @@
     const draw = (width) => Plot.plot({
       width, height: 280, marginLeft: 44, marginRight: 34, marginBottom: 40, style: font,
       x: {type: "point", domain: points.map((p) => p.label), label: "bytes of data in the SYN →", padding: 0.25},
-      y: {domain: [0, 100], label: "↑ % of SYNs with all of it acknowledged", grid: true, ticks: 5},
+      y: {domain: [0, 100], label: "↑ % of targets that acknowledge all of it", grid: true, ticks: 5},
       marks: [
         Plot.ruleX(points, {x: "label", y1: "low100", y2: "high100", stroke: "var(--accent)", strokeOpacity: 0.55, strokeWidth: 3}),
         Plot.line(points, {x: "label", y: "y", stroke: "var(--accent)", strokeWidth: 2}),
         Plot.dot(points, {x: "label", y: "y", fill: "var(--accent)", r: 4}),
-        Plot.tip(points, Plot.pointerX({x: "label", y: "y", title: (p) => `${p.label} bytes\nall ${T.percent(p.acked, p.n)}, part ${T.percent(p.part, p.n)}, none ${T.percent(p.none, p.n)}, lost ${T.percent(p.lost, p.n)}\nof ${T.number(p.n)} SYNs`, fill: "var(--card)", stroke: "var(--line)"})),
+        Plot.tip(points, Plot.pointerX({x: "label", y: "y", title: (p) => `${p.label} bytes\nall ${T.percent(p.acked, p.n)}, part ${T.percent(p.part, p.n)}, none ${T.percent(p.none, p.n)}, lost ${T.percent(p.lost, p.n)}\nof ${T.number(p.n)} targets`, fill: "var(--card)", stroke: "var(--line)"})),
       ],
     });
     const numbers = () => ({
-      head: ["bytes", "SYNs", "all acknowledged", "95% interval", "part", "none", "lost"],
+      head: ["bytes", "targets", "all acknowledged", "95% interval", "part", "none", "lost"],
       rows: points.map((p) => [p.label, T.number(p.n), T.percent(p.acked, p.n), T.interval(p), T.number(p.part), T.number(p.none), T.number(p.lost)]),
     });
-    return figure("", "Attempts of a chosen size, at targets whose cookie was taken. Bars are 95% intervals. The largest is what the kernel could fit.", draw, numbers);
+    return figure("", "SYNs of a chosen size, at targets that took data in a SYN or lost it; of several tries the best counts. Bars are 95% intervals. The largest is what the kernel could fit.", draw, numbers);
   };
 
   // mesh is what probes saw of each other, per port and IP version.
