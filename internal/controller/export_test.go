@@ -3,7 +3,9 @@ package controller
 import "time"
 
 // Hurry has meshes wait for each of a probe's duties no longer than that.
-func (s *Server) Hurry(d time.Duration) { s.meshTimes = meshTimes{answer: d, away: d, lastPart: d} }
+func (s *Server) Hurry(d time.Duration) {
+	s.meshTimes = meshTimes{come: d, answer: d, away: d, lastPart: d}
+}
 
 // Connected reports whether a probe has a session here.
 func (s *Server) Connected(probe string) bool {

@@ -65,6 +65,9 @@ func (s *Server) look() error {
 		if err := s.limit(); err != nil {
 			return err
 		}
+		if err := s.divert(); err != nil {
+			return err
+		}
 	}
 	return s.count()
 }
@@ -105,6 +108,25 @@ func (s *Server) limit() error {
 	s.mu.Unlock()
 	for _, p := range sessions {
 		p.limit(limits[p.probe])
+	}
+	return nil
+}
+
+// divert sends the probes that are connected here to the controllers that asked
+// for them.
+func (s *Server) divert() error {
+	summoned, err := s.cfg.Store.Summoned(s.ctx, s.cfg.Name)
+	if err != nil {
+		return err
+	}
+	for probe, addresses := range summoned {
+		s.mu.Lock()
+		p, ok := s.sessions[probe]
+		s.mu.Unlock()
+		if ok && !p.diverted.Swap(true) {
+			s.log.Info("a probe is asked to go to another controller", "probe", probe, "addresses", addresses)
+			_ = p.send(&pb.SessionResponse{Message: &pb.SessionResponse_Drain{Drain: &pb.Drain{Alternates: addresses}}})
+		}
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -36,6 +37,8 @@ type session struct {
 	// What operators are shown.
 	address, version string
 	host             *pb.Host
+
+	diverted atomic.Bool // to another controller
 
 	stop func()        // ends it
 	over chan struct{} // closed when it has ended

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -174,6 +175,33 @@ func (s *SQLite) CloseSession(ctx context.Context, probe, id string) error {
 	return s.call(ctx, func(t *tx) error {
 		t.exec(`DELETE FROM session WHERE probe = ? AND id = ?`, probe, id)
 		return nil
+	})
+}
+
+// summoned is the query of Summoned. Both databases understand it.
+const summoned = `SELECT summons.probe, addresses FROM summons JOIN session ON session.probe = summons.probe AND session.id = summons.session WHERE controller = $1`
+
+// Summon implements Store.
+func (s *SQLite) Summon(ctx context.Context, probes, addresses []string) error {
+	return s.call(ctx, func(t *tx) error {
+		for _, probe := range probes {
+			t.exec(`INSERT INTO summons (probe, session, addresses) SELECT probe, id, ?2 FROM session WHERE probe = ?1
+				ON CONFLICT DO UPDATE SET session = excluded.session, addresses = excluded.addresses`, probe, strings.Join(addresses, ","))
+		}
+		return nil
+	})
+}
+
+// Summoned implements Store.
+func (s *SQLite) Summoned(ctx context.Context, controller string) (map[string][]string, error) {
+	return ask(ctx, s, func(t *tx) (map[string][]string, error) {
+		to := make(map[string][]string)
+		t.each(summoned, []any{controller}, func(scan func(...any)) {
+			var probe, addresses string
+			scan(&probe, &addresses)
+			to[probe] = strings.Split(addresses, ",")
+		})
+		return to, nil
 	})
 }
 

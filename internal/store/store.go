@@ -221,6 +221,12 @@ type Store interface {
 	// Sessions are those that were heard of within stale, by the name of the
 	// probe.
 	Sessions(ctx context.Context, stale time.Duration) ([]Session, error)
+	// Summon asks probes to go to a controller with these addresses. It is about
+	// the sessions that they have now, and over with them.
+	Summon(ctx context.Context, probes, addresses []string) error
+	// Summoned are the probes with a session at a controller that are to go to
+	// another one, and its addresses.
+	Summoned(ctx context.Context, controller string) (map[string][]string, error)
 	// Freeze keeps every TTL, whichever controller looks at it, from lapsing for d
 	// from now on. The latest end counts.
 	Freeze(ctx context.Context, d time.Duration) error

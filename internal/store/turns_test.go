@@ -107,6 +107,12 @@ func (s *turns) CloseSession(ctx context.Context, probe, id string) error {
 func (s *turns) Sessions(ctx context.Context, stale time.Duration) ([]store.Session, error) {
 	return s.next().Sessions(ctx, stale)
 }
+func (s *turns) Summon(ctx context.Context, probes, addresses []string) error {
+	return s.next().Summon(ctx, probes, addresses)
+}
+func (s *turns) Summoned(ctx context.Context, controller string) (map[string][]string, error) {
+	return s.next().Summoned(ctx, controller)
+}
 func (s *turns) Freeze(ctx context.Context, d time.Duration) error { return s.next().Freeze(ctx, d) }
 func (s *turns) HasWork(ctx context.Context) (bool, error)         { return s.next().HasWork(ctx) }
 func (s *turns) Pinned(ctx context.Context, probe string) ([]store.Key, error) {
