@@ -68,6 +68,7 @@ type meshMember struct {
 	host            *pb.Host
 	version         string
 	observed        netip.Addr // its address as seen from here
+	near            measure.NearPath
 	awaySince       time.Time
 	lost            bool
 
@@ -425,6 +426,7 @@ func (m *meshRun) look() {
 			m.lose(p, "was started again, and knows nothing of the mesh")
 		default:
 			p.awaySince = time.Time{}
+			p.near = session.near()
 			if session.id != p.session {
 				p.session = session.id
 				m.s.remind(p.listen)
@@ -498,6 +500,10 @@ func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 				at := ms[i].Item
 				if at < uint64(len(m.pairs)) && m.pairs[at].Client == p.probe && m.results[at] == nil {
 					ms[i].Observed = p.observed
+					if near, faulty := p.near.Condition(); faulty {
+						ms[i].Conditions = append(ms[i].Conditions, near)
+						slices.Sort(ms[i].Conditions)
+					}
 					m.results[at] = &ms[i]
 					p.reported++
 					switch ms[i].Outcome {

@@ -214,7 +214,7 @@ func (r *rig) members(t *testing.T, names ...string) map[string]*member {
 	return all
 }
 
-func (r *rig) member(t *testing.T, name string) *member {
+func (r *rig) member(t *testing.T, name string, changes ...func(*agent.Config)) *member {
 	t.Helper()
 	c, err := r.dial()
 	if err != nil {
@@ -229,6 +229,9 @@ func (r *rig) member(t *testing.T, name string) *member {
 		if to, ok := r.others[addresses[0]]; ok {
 			m.line.lead(to)
 		}
+	}
+	for _, change := range changes {
+		change(&cfg)
 	}
 	m.stop = run(t, agent.New(cfg))
 	return m

@@ -65,6 +65,13 @@ func (p *session) record() ([]byte, error) {
 	return proto.Marshal(&pb.ProbeInfo{Address: p.address, Version: p.version, Host: p.host, Held: p.held, Status: p.status})
 }
 
+// near is what the probe's self-test found, as it last said.
+func (p *session) near() measure.NearPath {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return measure.NearPath(p.status.GetNearPath())
+}
+
 // send sends; a stream is for one sender at a time.
 func (p *session) send(m *pb.SessionResponse) error {
 	p.mu.Lock()

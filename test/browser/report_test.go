@@ -164,6 +164,15 @@ func TestReport(t *testing.T) {
 		t.Error("one cannot see where the focus is")
 	}
 
+	// From an example of blame to what was measured of it.
+	b.do(`document.querySelector("#blame .examples").open = true`)
+	if !eval[bool](b, `!!document.querySelector("#blame .examples strong")`) {
+		t.Error("no example says what the blame stands on")
+	}
+	b.do(`document.querySelector("#blame .examples button").click()`)
+	b.until(`document.activeElement.id === "search" && document.querySelector("#blame .examples button").textContent.startsWith(document.querySelector("#search").value + ",")`)
+	b.until(`document.querySelectorAll("#targets tbody tr").length >= ` + fmt.Sprint(len(fleet)))
+
 	// Sorting and the pages of the table.
 	b.do(`(s => { s.value = ""; s.dispatchEvent(new Event("input")) })(document.querySelector("#search"))`)
 	b.until(`document.querySelectorAll("#targets tbody tr").length === 50`)

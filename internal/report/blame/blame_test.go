@@ -2,7 +2,10 @@ package blame
 
 import (
 	"math/rand/v2"
+	"os"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -209,25 +212,48 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// What a box near the vantage point may be the cause of; docs/verdicts.md says
-// the same.
+// docs/verdicts.md says what each box near a vantage point may explain, and no
+// more than it does.
 func TestExplains(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/verdicts.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	fault := func(v measure.Verdict) bool { return v.Fault() }
-	for near, want := range map[Near]func(measure.Verdict) bool{
-		NearNothing: func(measure.Verdict) bool { return false },
-		NearStrips:  func(v measure.Verdict) bool { return v.Fault() || v == measure.Unsupported },
-		NearDrops:   fault,
-		NearChanges: func(v measure.Verdict) bool { return v == measure.CookieUnstable || v == measure.CookieOnly },
-		NearBreaks: func(v measure.Verdict) bool {
-			return v.Fault() && !slices.Contains([]measure.Verdict{measure.CookieOnly, measure.CookieUnstable, measure.DataTruncated}, v)
-		},
-		NearTerminate: func(measure.Verdict) bool { return true },
-		NearOther:     fault,
-	} {
+	words := map[string]func(measure.Verdict) bool{
+		"nothing":                                       func(measure.Verdict) bool { return false },
+		"every fault":                                   fault,
+		"every verdict but `supported`":                 func(v measure.Verdict) bool { return v.Fault() || v == measure.Unsupported },
+		"`cookie_unstable`, `cookie_only`":              func(v measure.Verdict) bool { return v == measure.CookieUnstable || v == measure.CookieOnly },
+		"every fault that breaks connections":           func(v measure.Verdict) bool { return v.Fault() && rank(v) < rank(measure.Unsupported) },
+		"every verdict: nothing of the target was seen": func(measure.Verdict) bool { return true },
+	}
+	rows := regexp.MustCompile("(?m)^\\| `(\\w+)` \\| [^|]+ \\| ([^|]+) \\|$").FindAllStringSubmatch(section(t, string(doc), "## What is near a probe"), -1)
+	if len(rows) != int(measure.NearPathBreaksFlows)+1 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	for _, row := range append(rows, []string{"", "new", "every fault"}) {
+		explains := words[row[2]]
+		if explains == nil {
+			t.Errorf("%s: %q", row[1], row[2])
+			continue
+		}
+		near := NearOf(measure.Condition(nearPath + row[1]))
 		for _, v := range measure.Verdicts() {
-			if got := near.explains(v); got != want(v) {
-				t.Errorf("%d explains %v: %v", near, v, got)
+			if got := near.explains(v); got != explains(v) {
+				t.Errorf("%s explains %v: %v", row[1], v, got)
 			}
 		}
 	}
+}
+
+// section is a document from a heading to the next.
+func section(t *testing.T, doc, heading string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(doc, "\n"+heading+"\n")
+	if !ok {
+		t.Fatalf("no section %q", heading)
+	}
+	text, _, _ := strings.Cut(rest, "\n## ")
+	return text
 }

@@ -90,7 +90,7 @@
       head: ["probe", ...map.groups],
       rows: map.probes.map((p) => [p, ...map.groups.map((g) => { const c = cells().find((c) => c.probe === p && c.group === g); return c ? `${T.number(c.n)}/${T.number(c.of)}` : "–"; })]),
     });
-    const f = figure("", "The share of what a probe measured in a group of targets. A row that is dark throughout points at the probe's own network, a column at the targets'.", draw, numbers, T.el("div", {class: "filters"},
+    const f = figure("", "The share of what a probe measured in a group of targets. A row that stands out throughout points at the probe's own network, a column at the targets'.", draw, numbers, T.el("div", {class: "filters"},
       T.select("Share of", whats, (v) => { what = v; f.again(); }).node,
       n.heat.length > 1 && T.select("Groups by", n.heat.map((h, i) => [i, h.by]), (v) => { map = n.heat[v]; f.again(); }).node));
     return f;

@@ -42,7 +42,11 @@
     n.attention.length ? T.el("div", {class: "attention"}, T.el("h3", {}, "Needs attention"), T.el("ul", {}, n.attention.map((a) => T.el("li", {}, a.text)))) : "");
 
   const blamed = n.targets.blame.some((b) => b.count) || n.targets.broken_vantages.length;
-  if (blamed) section("blame", "Who is to blame", T.blame(n));
+  if (blamed) section("blame", "Who is to blame", T.blame(n, (name) => {
+    targets?.search(name);
+    $("targets").scrollIntoView();
+    $("search").focus();
+  }));
   if (n.measured) section("shares", "Verdicts by group", n.shares.filter((s) => s.groups.length).map((s) => T.bars(n, s).node));
   if (n.measured && n.heat.length) section("heat", "Probes and targets", T.heat(n).node);
   if (n.saved.length) section("saved", "Time saved", T.cdf(n).node);

@@ -167,7 +167,7 @@
       }
     });
     find();
-    return {node, openRow: (i) => open(Math.max(0, found.indexOf(i))), filter: (v) => { verdicts.value.value = v; state.verdict = String(v); find(); }};
+    return {node, search: (text) => { search.value = text; look(); }, openRow: (i) => open(Math.max(0, found.indexOf(i))), filter: (v) => { verdicts.value.value = v; state.verdict = String(v); find(); }};
   };
 
   // T.dialog shows one measurement over the page.
