@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -37,6 +38,8 @@ type session struct {
 	address, version string
 	host             *pb.Host
 
+	diverted atomic.Bool // to another controller
+
 	stop func()        // ends it
 	over chan struct{} // closed when it has ended
 	poke chan struct{} // credit came
@@ -49,6 +52,7 @@ type session struct {
 	sent   uint64 // leases that were sent
 	// offers are those of this session that were not answered.
 	offers map[store.Key]bool
+	rate   float64         // limit that it was told; 0: none
 	held   []*pb.HeldLease // as it last said
 	status *pb.ProbeStatus // as it last said
 }
@@ -92,6 +96,18 @@ func (p *session) begin(w *pb.Welcome) error {
 	}
 	p.early = nil
 	return err
+}
+
+// limit tells the probe its limit, if it was told another one.
+func (p *session) limit(rate float64) {
+	p.mu.Lock()
+	told := p.rate == rate
+	p.rate = rate
+	p.mu.Unlock()
+	if !told {
+		// A stream that broke is noticed by who listens on it.
+		_ = p.send(&pb.SessionResponse{Message: &pb.SessionResponse_Limits{Limits: &pb.Limits{Rate: rate}}})
+	}
 }
 
 // Session implements ProbeService.
@@ -292,6 +308,9 @@ func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error
 		return err
 	} else if me.Rate > 0 {
 		w.Limits = &pb.Limits{Rate: me.Rate}
+		p.mu.Lock()
+		p.rate = me.Rate
+		p.mu.Unlock()
 	}
 	for _, h := range held {
 		w.Drop = append(w.Drop, h.GetRef())
