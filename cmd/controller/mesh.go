@@ -46,7 +46,7 @@ mesh ends with this command: Ctrl-C ends it. The dataset stays with the
 controller; "controller report ID" and "controller export ID" read it again.`,
 		Example: "  controller mesh --ports 80,443,8443\n  controller mesh --probes region=fra,region=nyc --family 6 --format json",
 		Args:    noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			share, err := who.share()
 			if err != nil {
 				return err
@@ -61,6 +61,16 @@ controller; "controller report ID" and "controller export ID" read it again.`,
 			}
 			for _, port := range ports.list {
 				req.Ports = append(req.Ports, uint32(port))
+			}
+			if out != "" {
+				if out, err = makeOut(out); err != nil {
+					return err
+				}
+				defer func() {
+					if err != nil {
+						_ = os.Remove(out) // unless something is in it
+					}
+				}()
 			}
 			return control(o.controller, func(c pb.ControlServiceClient) error {
 				var last *pb.RunMeshResponse

@@ -89,15 +89,16 @@ func (m *Mesh) Open() (n int) {
 // Meeting is "controller mesh" as it runs.
 type Meeting struct {
 	*Process
-	m   *Mesh
-	dir string // a copy of the dataset
+	m *Mesh
+	// Dir is where a copy of the dataset is, once it is over.
+	Dir string
 }
 
 // Meet has all probes measure each other.
 func (m *Mesh) Meet(args ...string) *Meeting {
 	m.t.Helper()
-	r := &Meeting{m: m, dir: filepath.Join(m.t.TempDir(), "dataset")}
-	command := append([]string{Program(m.t, "controller"), "mesh", "--controller", m.Controller.Socket(), "--out", r.dir}, args...)
+	r := &Meeting{m: m, Dir: filepath.Join(m.t.TempDir(), "dataset")}
+	command := append([]string{Program(m.t, "controller"), "mesh", "--controller", m.Controller.Socket(), "--out", r.Dir}, args...)
 	r.Process = start(m.t, m.Controller.Host, "mesh", m.Dir, &output{}, command)
 	return r
 }
@@ -127,7 +128,7 @@ func (r *Meeting) Rows() (rows []dataset.MeshRow) {
 	for _, p := range r.m.Probes {
 		at[p.Info().GetName()] = p.Host.Addr
 	}
-	for rec, err := range dataset.Read(r.dir) {
+	for rec, err := range dataset.Read(r.Dir) {
 		if err != nil {
 			r.m.t.Fatal(err)
 		}
@@ -135,7 +136,7 @@ func (r *Meeting) Rows() (rows []dataset.MeshRow) {
 			r.m.t.Errorf("a measurement of %s, which is at %v, is of one at %v", rec.Probe, at[rec.Probe], rec.Observed)
 		}
 	}
-	for row, err := range dataset.ReadMesh(r.dir) {
+	for row, err := range dataset.ReadMesh(r.Dir) {
 		if err != nil {
 			r.m.t.Fatal(err)
 		}

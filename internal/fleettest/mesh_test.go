@@ -3,7 +3,9 @@ package fleettest_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -155,7 +157,9 @@ func TestMeshControllerKilled(t *testing.T) {
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(said, "the controller is gone, and mesh ") || !strings.Contains(said, "run the mesh again") {
 		t.Errorf("%v:\n%s", err, said)
 	}
-	t.Log(said)
+	if _, err := os.Stat(meeting.Dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("--out was left: %v", err)
+	}
 	begun := time.Now()
 	m.Await("the end of all listeners", fleettest.Patience, func() bool { return m.Open() == 0 })
 	t.Logf("closed %v later", time.Since(begun))
