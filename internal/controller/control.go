@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -82,6 +83,11 @@ func validate(spec *pb.SurveySpec) error {
 // GetSurvey implements ControlService.
 func (s *Server) GetSurvey(ctx context.Context, req *pb.GetSurveyRequest) (*pb.GetSurveyResponse, error) {
 	st, err := s.state(ctx, req.GetSurvey())
+	if errors.Is(err, store.ErrNotFound) {
+		if mesh := s.mesh(req.GetSurvey()); mesh != nil {
+			st, err = mesh, nil
+		}
+	}
 	if err != nil {
 		return nil, rpcError(err)
 	}
@@ -95,13 +101,23 @@ func (s *Server) ListSurveys(ctx context.Context, _ *pb.ListSurveysRequest) (*pb
 		return nil, rpcError(err)
 	}
 	resp := &pb.ListSurveysResponse{}
+	known := make(map[string]bool)
 	for _, rec := range all {
+		known[rec.ID] = true
 		st, err := s.state(ctx, rec.ID)
 		if err != nil {
 			return nil, rpcError(err)
 		}
 		resp.Surveys = append(resp.Surveys, st)
 	}
+	meshes, err := s.meshes(known)
+	if err != nil {
+		return nil, rpcError(err)
+	}
+	resp.Surveys = append(resp.Surveys, meshes...)
+	slices.SortStableFunc(resp.Surveys, func(a, b *pb.SurveyState) int {
+		return a.GetCreated().AsTime().Compare(b.GetCreated().AsTime())
+	})
 	return resp, nil
 }
 
