@@ -82,12 +82,7 @@ func validate(spec *pb.SurveySpec) error {
 
 // GetSurvey implements ControlService.
 func (s *Server) GetSurvey(ctx context.Context, req *pb.GetSurveyRequest) (*pb.GetSurveyResponse, error) {
-	st, err := s.state(ctx, req.GetSurvey())
-	if errors.Is(err, store.ErrNotFound) {
-		if mesh := s.mesh(req.GetSurvey()); mesh != nil {
-			st, err = mesh, nil
-		}
-	}
+	st, err := s.shown(ctx, req.GetSurvey())
 	if err != nil {
 		return nil, rpcError(err)
 	}
@@ -135,7 +130,7 @@ func (s *Server) WatchSurvey(req *pb.WatchSurveyRequest, stream grpc.ServerStrea
 		if running {
 			changed = v.changed.next()
 		}
-		st, err := s.state(ctx, req.GetSurvey())
+		st, err := s.shown(ctx, req.GetSurvey())
 		if err != nil {
 			return rpcError(err)
 		}

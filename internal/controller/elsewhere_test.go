@@ -167,6 +167,9 @@ func TestMeshOfProbesElsewhere(t *testing.T) {
 	if err != nil || !proto.Equal(shown.GetState(), mesh) {
 		t.Errorf("shown is %v, %v", shown, err)
 	}
+	if st := c2.watch(t, last.GetMesh(), ended); !proto.Equal(st, mesh) {
+		t.Errorf("watched is %v", st)
+	}
 	if _, err := c2.ctl.GetSurvey(ctx, &pb.GetSurveyRequest{Survey: "of others"}); status.Code(err) != codes.NotFound {
 		t.Errorf("a directory of others: %v", err)
 	}

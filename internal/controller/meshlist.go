@@ -2,6 +2,8 @@ package controller
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"slices"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -9,6 +11,7 @@ import (
 
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/measure"
+	"tfofleet/internal/store"
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
@@ -53,6 +56,17 @@ func (s *Server) mesh(id string) *pb.SurveyState {
 	st := meshState(doc)
 	s.ended.Store(id, st)
 	return st
+}
+
+// shown is a survey, or a mesh that has ended.
+func (s *Server) shown(ctx context.Context, id string) (*pb.SurveyState, error) {
+	st, err := s.state(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		if mesh := s.mesh(id); mesh != nil {
+			return mesh, nil
+		}
+	}
+	return st, err
 }
 
 func meshState(doc *dataset.Survey) *pb.SurveyState {

@@ -152,7 +152,7 @@ func TestMeshControllerKilled(t *testing.T) {
 	m.Controller.Kill()
 	said, err := meeting.Over(fleettest.Patience)
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(said, "controller") {
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(said, "the controller is gone, and mesh ") || !strings.Contains(said, "run the mesh again") {
 		t.Errorf("%v:\n%s", err, said)
 	}
 	t.Log(said)
