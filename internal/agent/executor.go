@@ -28,23 +28,33 @@ type executor struct {
 	ctx     context.Context // until stop
 	cancel  context.CancelFunc
 	slots   chan struct{} // targets between take and done
+	lane    chan struct{} // targets that are marked as started, where that is kept
 	lookups chan struct{} // names being resolved
 	asking  sync.WaitGroup
 	fed     chan struct{} // the feeder has ended
 
-	mu    sync.Mutex
-	queue []*work
-	added chan struct{}
-	busy  int // leases with a target that has no outcome
-	rest  *time.Timer
+	mu      sync.Mutex // before that of a work
+	queue   []*work
+	feeding *work // the one before the queue
+	turn    bool  // it is this survey's to begin targets
+	asked   bool  // a heartbeat was asked for
+	added   chan struct{}
+	busy    int // leases with a target that has no outcome
+	rest    *time.Timer
+
+	begun     int // targets, since paceSince
+	paceSince time.Time
+	pace      float64 // targets begun per second, before that
 }
 
 func newExecutor(a *Agent, survey string, spec *pb.SurveySpec, runner Runner) *executor {
-	// A few more than run at a time, so that the runner never waits for us;
-	// not many, for what is with the runner cannot be given back alone.
+	// More than run at a time, so that the runner never waits for us: for names,
+	// and for the mark of what is next. Not many more have that mark, for a crash
+	// interrupts them all.
+	n := spec.GetConcurrency()
 	e := &executor{
 		agent: a, survey: survey, spec: spec, runner: runner, names: newResolver(a.cfg.DialDNS), shared: newShared(sharedEntries),
-		slots: make(chan struct{}, 2*spec.GetConcurrency()+64), lookups: make(chan struct{}, maxLookups),
+		slots: make(chan struct{}, 2*n+64), lane: make(chan struct{}, n+n/2+16), paceSince: time.Now(), lookups: make(chan struct{}, maxLookups),
 		fed: make(chan struct{}), added: make(chan struct{}, 1),
 	}
 	e.rest = time.AfterFunc(idleAfter, func() { e.agent.retire(e) })
@@ -59,6 +69,7 @@ func (e *executor) add(w *work) {
 	e.busy++
 	e.queue = append(e.queue, w)
 	e.mu.Unlock()
+	e.ask()
 	select {
 	case e.added <- struct{}{}:
 	default:
@@ -71,6 +82,7 @@ func (e *executor) finished() {
 	defer e.mu.Unlock()
 	e.busy--
 	if e.busy == 0 {
+		e.turn = false
 		e.agent.turn.leave(e)
 		e.rest.Reset(idleAfter)
 	}
@@ -115,7 +127,7 @@ func (e *executor) next() *work {
 		e.mu.Lock()
 		if len(e.queue) > 0 {
 			w := e.queue[0]
-			e.queue = e.queue[1:]
+			e.queue, e.feeding = e.queue[1:], w
 			e.mu.Unlock()
 			return w
 		}
@@ -138,18 +150,31 @@ func (e *executor) feed() {
 	defer close(e.fed)
 	for w := e.next(); w != nil; w = e.next() {
 		e.agent.turn.take(e)
+		e.mu.Lock()
+		e.turn = true
+		e.mu.Unlock()
+		e.ask()
 		for i, t := range w.targets {
 			if !e.acquire() {
 				w.done(measure.Measurement{Target: t})
 				continue
 			}
-			if !w.take(i) {
+			if !w.may(i, e.ctx.Done()) || !w.take(i) {
 				e.end(w, measure.Measurement{Target: t})
 				continue
 			}
+			e.count()
 			e.begin(w, t)
 		}
 	}
+}
+
+// count counts a target that is begun.
+func (e *executor) count() {
+	e.mu.Lock()
+	e.begun++
+	e.mu.Unlock()
+	e.ask()
 }
 
 // acquire takes a slot; false after stop.

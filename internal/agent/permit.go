@@ -28,14 +28,6 @@ func (e *executor) permits(t measure.Target) (measure.Condition, bool) {
 // is contacted, and hands it to the runner. The mark comes first: so a target is
 // in the log of contacts once, however often the probe dies.
 func (e *executor) start(w *work, t measure.Target, key netip.AddrPort) {
-	if e.ctx.Err() != nil {
-		e.settle(w, measure.Measurement{Target: t}, key)
-		return
-	}
-	if !w.trusted() {
-		e.settle(w, measure.Measurement{Target: t}, key)
-		return
-	}
 	guard := e.agent.cfg.Guard
 	if guard != nil {
 		if reason, ok := guard.Foresee(t.Addr, t.Port, time.Now()); !ok {
@@ -43,16 +35,14 @@ func (e *executor) start(w *work, t measure.Target, key netip.AddrPort) {
 			return
 		}
 	}
-	if s := e.agent.cfg.Spool; s != nil {
-		if err := s.Start(w.lease(), w.index(t.Item)); err != nil {
-			e.agent.log.Warn("a target could not be marked as started and is given back", "lease", w.name, "reason", err)
-			e.settle(w, measure.Measurement{Target: t}, key)
-			return
-		}
+	if !e.mark(w, t) {
+		e.settle(w, measure.Measurement{Target: t}, key)
+		return
 	}
 	if guard != nil {
 		if err := guard.Contacted(policy.Contact{Time: time.Now(), Addr: t.Addr, Port: t.Port, Host: t.Hostname, Survey: e.survey}); err != nil {
 			e.agent.log.Error("a contact could not be logged, its target is refused", "reason", err)
+			e.unmark()
 			e.settle(w, refused(t, policy.ContactLog.Condition()), key)
 			return
 		}
@@ -60,8 +50,42 @@ func (e *executor) start(w *work, t measure.Target, key netip.AddrPort) {
 	e.agent.active.Add(1)
 	e.runner.Submit(t, func(m measure.Measurement) {
 		e.agent.active.Add(-1)
+		e.unmark()
 		e.settle(w, m, key)
 	})
+}
+
+// mark waits until a target may be started, and marks it where that is kept; then
+// it has a place in the lane, until unmark. It returns false when the target is
+// to be given back.
+func (e *executor) mark(w *work, t measure.Target) bool {
+	s := e.agent.cfg.Spool
+	if s == nil {
+		return e.ctx.Err() == nil && w.may(0, e.ctx.Done())
+	}
+	select {
+	case e.lane <- struct{}{}:
+	case <-e.ctx.Done():
+		return false
+	}
+	if w.may(0, e.ctx.Done()) {
+		err := s.Start(w.lease(), w.index(t.Item))
+		if err == nil && w.may(0, e.ctx.Done()) { // the disk may have taken its time
+			return true
+		}
+		if err != nil {
+			e.agent.log.Warn("a target could not be marked as started and is given back", "lease", w.name, "reason", err)
+		}
+	}
+	e.unmark()
+	return false
+}
+
+// unmark gives back the place of a target in the lane.
+func (e *executor) unmark() {
+	if e.agent.cfg.Spool != nil {
+		<-e.lane
+	}
 }
 
 // settle ends a target, and those that waited for its address.
