@@ -98,16 +98,17 @@ func (w *work) ahead() (known, left int) {
 	return w.heard - w.taken, len(w.targets) - w.taken
 }
 
-// window is how many targets a heartbeat announces: what is begun until the one
-// after the next, so that in the ordinary course of things nobody waits for an
-// answer. It is called with the lock held.
+// window is how many targets a heartbeat announces: half as many again as are
+// begun until the next one, so that in the ordinary course of things nobody waits
+// for an answer, and no heartbeat is sent for its sake. It is called with the lock
+// held.
 func (e *executor) window() int {
 	interval := time.Duration(e.agent.interval.Load())
 	if d := time.Since(e.paceSince); d > interval/2 {
 		e.pace = float64(e.begun) / d.Seconds()
 		e.paceSince, e.begun = time.Now(), 0
 	}
-	return max(2*cap(e.slots), int(1.5*e.pace*interval.Seconds()))
+	return max(cap(e.slots), int(1.5*e.pace*interval.Seconds()))
 }
 
 // line are the leases that have targets to begin, in order; with the lock held.
@@ -131,7 +132,8 @@ func (e *executor) announce() {
 	e.line(func(w *work) { n -= w.say(max(n, 0)) })
 }
 
-// ask has a heartbeat sent when what may be begun comes to its end too soon.
+// ask has a heartbeat sent when there is too little left that may be begun: a
+// survey begins, or it has become faster.
 func (e *executor) ask() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -140,7 +142,7 @@ func (e *executor) ask() {
 		k, l := w.ahead()
 		known, left = known+k, left+l
 	})
-	if known < left && 2*known < min(left, e.window()) && !e.asked {
+	if known < left && 4*known < min(left, e.window()) && !e.asked {
 		e.asked = true
 		signalTo(e.agent.beat)
 	}
