@@ -98,17 +98,18 @@ func (w *work) ahead() (known, left int) {
 	return w.heard - w.taken, len(w.targets) - w.taken
 }
 
-// window is how many targets a heartbeat announces: half as many again as are
-// begun until the next one, so that in the ordinary course of things nobody waits
-// for an answer, and no heartbeat is sent for its sake. It is called with the lock
-// held.
+// window is how many targets a heartbeat announces: as many as are begun in half
+// an interval. When a quarter of them is left the next heartbeat is asked for, so
+// that nobody waits for its answer. With more, a probe that vanishes would
+// interrupt more that it never began; with fewer, a busy one would send more than
+// two or three heartbeats in an interval. It is called with the lock held.
 func (e *executor) window() int {
 	interval := time.Duration(e.agent.interval.Load())
 	if d := time.Since(e.paceSince); d > interval/2 {
 		e.pace = float64(e.begun) / d.Seconds()
 		e.paceSince, e.begun = time.Now(), 0
 	}
-	return max(cap(e.slots), int(1.5*e.pace*interval.Seconds()))
+	return max(cap(e.slots), int(e.pace*interval.Seconds()/2))
 }
 
 // line are the leases that have targets to begin, in order; with the lock held.
@@ -132,8 +133,7 @@ func (e *executor) announce() {
 	e.line(func(w *work) { n -= w.say(max(n, 0)) })
 }
 
-// ask has a heartbeat sent when there is too little left that may be begun: a
-// survey begins, or it has become faster.
+// ask has a heartbeat sent when little is left that may be begun.
 func (e *executor) ask() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
