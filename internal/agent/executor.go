@@ -28,7 +28,7 @@ type executor struct {
 	ctx     context.Context // until stop
 	cancel  context.CancelFunc
 	slots   chan struct{} // targets between take and done
-	lane    chan struct{} // targets that are marked as started, where that is kept
+	lane    chan struct{} // of these, those that are marked as started or will be next, where that is kept
 	lookups chan struct{} // names being resolved
 	asking  sync.WaitGroup
 	fed     chan struct{} // the feeder has ended
@@ -159,7 +159,12 @@ func (e *executor) feed() {
 				w.done(measure.Measurement{Target: t})
 				continue
 			}
+			if !e.enter() {
+				e.end(w, measure.Measurement{Target: t})
+				continue
+			}
 			if !w.may(i, e.ctx.Done()) || !w.take(i) {
+				e.leave()
 				e.end(w, measure.Measurement{Target: t})
 				continue
 			}
@@ -196,16 +201,39 @@ func (e *executor) end(w *work, m measure.Measurement) {
 	<-e.slots
 }
 
-// begin resolves a target that has a slot, if it has to be, and goes on.
+// enter takes a place in the lane; false after stop.
+func (e *executor) enter() bool {
+	if e.agent.cfg.Spool == nil {
+		return true
+	}
+	select {
+	case e.lane <- struct{}{}:
+		return true
+	case <-e.ctx.Done():
+		return false
+	}
+}
+
+// leave gives the place back.
+func (e *executor) leave() {
+	if e.agent.cfg.Spool != nil {
+		<-e.lane
+	}
+}
+
+// begin resolves a target that has a slot and a place in the lane, if it has to
+// be, and goes on.
 func (e *executor) begin(w *work, t measure.Target) {
 	if t.Addr.IsValid() {
 		if !familyHas(e.spec.GetFamily(), t.Addr) {
+			e.leave()
 			e.end(w, unresolved(t, measure.CondNameNoAddress, time.Now()))
 			return
 		}
 		e.measure(w, t)
 		return
 	}
+	e.leave() // for as long as that takes
 	if g := e.agent.cfg.Guard; g != nil {
 		if reason, ok := g.CheckName(t.Hostname, time.Now()); !ok {
 			e.end(w, refused(t, reason.Condition()))
@@ -227,6 +255,8 @@ func (e *executor) begin(w *work, t measure.Target) {
 			e.end(w, measure.Measurement{Target: t})
 		case cond != "":
 			e.end(w, unresolved(t, cond, begun))
+		case !e.enter():
+			e.end(w, measure.Measurement{Target: t})
 		default:
 			t.Addr = addr
 			e.measure(w, t)
@@ -246,10 +276,12 @@ func unresolved(t measure.Target, cond measure.Condition, begun time.Time) measu
 	}
 }
 
-// measure hands a target whose address is known to the runner, if the policy
-// lets it and nobody has measured the address and port yet.
+// measure hands a target that has a place in the lane, and whose address is known,
+// to the runner, if the policy lets it and nobody has measured the address and
+// port yet.
 func (e *executor) measure(w *work, t measure.Target) {
 	if why, ok := e.permits(t); !ok {
+		e.leave()
 		e.end(w, refused(t, why))
 		return
 	}
@@ -257,7 +289,10 @@ func (e *executor) measure(w *work, t measure.Target) {
 	turn, known := e.shared.join(key, sharer{w, t})
 	switch turn {
 	case seen:
+		e.leave()
 		e.end(w, known.copyFor(t))
+	case waits:
+		e.leave()
 	case first:
 		if e.agent.cfg.Spool == nil {
 			e.start(w, t, key)

@@ -1,6 +1,9 @@
 package agent
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // A probe that nobody hears stops by itself, before its leases are somebody
 // else's. What it may begin is what the controller knows that it may: Hello and
@@ -87,6 +90,12 @@ func (w *work) may(i int, stop <-chan struct{}) bool {
 	}
 }
 
+// mayGoOn is may for a target that was begun: a name that is resolved by now, or a
+// mark that is on the disk, took its time.
+func (w *work) mayGoOn(ctx context.Context) bool {
+	return ctx.Err() == nil && w.may(0, ctx.Done())
+}
+
 // ahead is how many targets may be begun now, as far as announcements go, and how
 // many are left in all.
 func (w *work) ahead() (known, left int) {
@@ -109,7 +118,7 @@ func (e *executor) window() int {
 		e.pace = float64(e.begun) / d.Seconds()
 		e.paceSince, e.begun = time.Now(), 0
 	}
-	return max(cap(e.slots), int(e.pace*interval.Seconds()/2))
+	return max(cap(e.lane), int(e.pace*interval.Seconds()/2))
 }
 
 // line are the leases that have targets to begin, in order; with the lock held.

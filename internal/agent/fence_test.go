@@ -283,13 +283,13 @@ func TestFence(t *testing.T) {
 				encoder(t)
 				synctest.Test(t, func(t *testing.T) {
 					const all = 400
-					f := newFenced(t, &wire{late: late}, time.Second, nil)
+					f := newFenced(t, &wire{late: late}, 3*time.Second, nil) // slow: what is announced lasts longer than the lease
 					f.give(chunk(0, all))
-					time.Sleep(2 * time.Minute)
+					time.Sleep(10 * time.Minute)
 					f.set(func() { f.cut = true })
 					time.Sleep(10 * time.Minute)
 					n, last := f.started()
-					if d := last.Sub(f.answered()); d >= fenceTTL || d < fenceTTL-2*time.Second {
+					if d := last.Sub(f.answered()); d >= fenceTTL || d < fenceTTL-4*time.Second {
 						t.Errorf("the last target was started %v after the last heartbeat that was answered, want less than %v, not much", d, fenceTTL)
 					}
 					if measured, returned := f.outcomes(); measured != n || n >= all || returned != 0 {
@@ -297,7 +297,7 @@ func TestFence(t *testing.T) {
 					}
 					f.set(func() { f.drop = drop })
 					close(f.talk.end)
-					time.Sleep(10 * time.Minute)
+					time.Sleep(time.Hour)
 					after, _ := f.started()
 					measured, returned := f.outcomes()
 					if drop && (after != n || measured != n || returned != all-n) || !drop && (after != all || measured != all) {

@@ -31,18 +31,20 @@ func (e *executor) start(w *work, t measure.Target, key netip.AddrPort) {
 	guard := e.agent.cfg.Guard
 	if guard != nil {
 		if reason, ok := guard.Foresee(t.Addr, t.Port, time.Now()); !ok {
+			e.leave()
 			e.settle(w, refused(t, reason.Condition()), key)
 			return
 		}
 	}
 	if !e.mark(w, t) {
+		e.leave()
 		e.settle(w, measure.Measurement{Target: t}, key)
 		return
 	}
 	if guard != nil {
 		if err := guard.Contacted(policy.Contact{Time: time.Now(), Addr: t.Addr, Port: t.Port, Host: t.Hostname, Survey: e.survey}); err != nil {
 			e.agent.log.Error("a contact could not be logged, its target is refused", "reason", err)
-			e.unmark()
+			e.leave()
 			e.settle(w, refused(t, policy.ContactLog.Condition()), key)
 			return
 		}
@@ -50,42 +52,26 @@ func (e *executor) start(w *work, t measure.Target, key netip.AddrPort) {
 	e.agent.active.Add(1)
 	e.runner.Submit(t, func(m measure.Measurement) {
 		e.agent.active.Add(-1)
-		e.unmark()
+		e.leave()
 		e.settle(w, m, key)
 	})
 }
 
-// mark waits until a target may be started, and marks it where that is kept; then
-// it has a place in the lane, until unmark. It returns false when the target is
-// to be given back.
+// mark waits until a target may be started, and marks it where that is kept. It
+// returns false when the target is to be given back.
 func (e *executor) mark(w *work, t measure.Target) bool {
-	s := e.agent.cfg.Spool
-	if s == nil {
-		return e.ctx.Err() == nil && w.may(0, e.ctx.Done())
-	}
-	select {
-	case e.lane <- struct{}{}:
-	case <-e.ctx.Done():
+	if !w.mayGoOn(e.ctx) {
 		return false
 	}
-	if w.may(0, e.ctx.Done()) {
-		err := s.Start(w.lease(), w.index(t.Item))
-		if err == nil && w.may(0, e.ctx.Done()) { // the disk may have taken its time
-			return true
-		}
-		if err != nil {
-			e.agent.log.Warn("a target could not be marked as started and is given back", "lease", w.name, "reason", err)
-		}
+	s := e.agent.cfg.Spool
+	if s == nil {
+		return true
 	}
-	e.unmark()
-	return false
-}
-
-// unmark gives back the place of a target in the lane.
-func (e *executor) unmark() {
-	if e.agent.cfg.Spool != nil {
-		<-e.lane
+	if err := s.Start(w.lease(), w.index(t.Item)); err != nil {
+		e.agent.log.Warn("a target could not be marked as started and is given back", "lease", w.name, "reason", err)
+		return false
 	}
+	return w.mayGoOn(e.ctx) // the disk may have taken its time
 }
 
 // settle ends a target, and those that waited for its address.
