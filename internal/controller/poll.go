@@ -151,4 +151,7 @@ func (s *Server) ttl(interval time.Duration) time.Duration {
 
 // stale is the age of the last heartbeat at which a session is over, although
 // nobody has seen its end: its controller died.
-func (s *Server) stale() time.Duration { return 2*s.interval() + 5*time.Second }
+func (s *Server) stale() time.Duration { return staleAfter(s.interval()) }
+
+// staleAfter is less than the TTL of a lease.
+func staleAfter(interval time.Duration) time.Duration { return 2*interval + 5*time.Second }

@@ -301,10 +301,20 @@ func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error
 	return p.begin(w)
 }
 
-// listen takes what the probe says until the stream ends.
+// listen takes what the probe says until the stream ends. One that is silent ends:
+// a connection that leads nowhere may stay open for long, and so many of them at
+// once are to be noticed before leases lapse, see lease.Freeze.
 func (s *Server) listen(p *session) error {
+	patience := staleAfter(p.interval)
+	silence := time.AfterFunc(patience, func() {
+		s.log.Warn("nothing is heard of a probe: its session ends", "probe", p.probe, "host", p.hostname, "for", patience)
+		p.stop()
+	})
+	defer silence.Stop()
 	for {
+		silence.Reset(patience)
 		m, err := p.stream.Recv()
+		silence.Stop() // what is slow from here on is not the probe
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
