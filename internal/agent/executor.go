@@ -174,12 +174,16 @@ func (e *executor) feed() {
 	}
 }
 
-// count counts a target that is begun.
+// count counts a target that is begun, and looks now and then how many more may
+// be.
 func (e *executor) count() {
 	e.mu.Lock()
 	e.begun++
+	look := e.begun%8 == 0
 	e.mu.Unlock()
-	e.ask()
+	if look {
+		e.ask()
+	}
 }
 
 // acquire takes a slot; false after stop.

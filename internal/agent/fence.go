@@ -114,7 +114,7 @@ func (w *work) ahead() (known, left int) {
 // two or three heartbeats in an interval. It is called with the lock held.
 func (e *executor) window() int {
 	interval := time.Duration(e.agent.interval.Load())
-	if d := time.Since(e.paceSince); d > interval/2 {
+	if d := time.Since(e.paceSince); d > time.Second {
 		e.pace = float64(e.begun) / d.Seconds()
 		e.paceSince, e.begun = time.Now(), 0
 	}
