@@ -57,13 +57,18 @@ func openWith(t testing.TB, dir string, heartbeat time.Duration, rules lease.Rul
 }
 
 func tryOpen(dir string, heartbeat time.Duration, rules lease.Rules) (*rig, error) {
+	return tryOpenOn(dir, heartbeat, rules, func(s store.Store) store.Store { return s })
+}
+
+// tryOpenOn has the controller use its store through something else.
+func tryOpenOn(dir string, heartbeat time.Duration, rules lease.Rules, through func(store.Store) store.Store) (*rig, error) {
 	st, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: rules})
 	if err != nil {
 		return nil, err
 	}
 	r := &rig{dir: dir, store: st}
 	r.server, err = controller.New(ctx, controller.Config{
-		Dir: dir, Dataset: func(string) string { return dir }, Store: st, Heartbeat: heartbeat, TTL: rules.TTL, Version: "test", Logger: quiet,
+		Dir: dir, Dataset: func(string) string { return dir }, Store: through(st), Heartbeat: heartbeat, TTL: rules.TTL, Version: "test", Logger: quiet,
 	})
 	if err != nil {
 		st.Close()

@@ -1,7 +1,10 @@
 package controller_test
 
 import (
+	"context"
+	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,6 +13,7 @@ import (
 
 	"tfofleet/internal/lease"
 	"tfofleet/internal/measure"
+	"tfofleet/internal/store"
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
@@ -83,6 +87,105 @@ func TestSilentSession(t *testing.T) {
 	_, err := s.Recv()
 	if took := time.Since(begun); status.Code(err) != codes.Aborted || took < 5*time.Second {
 		t.Errorf("ended after %v: %v", took, err)
+	}
+}
+
+// TestHeartbeatIsAnswered: with its number, and only when what it says of leases is
+// durable: the probe goes by that.
+func TestHeartbeatIsAnswered(t *testing.T) {
+	t.Parallel()
+	full := &fullStore{}
+	r, err := tryOpenOn(t.TempDir(), time.Minute, lease.DefaultRules(time.Minute), func(s store.Store) store.Store { full.Store = s; return full })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.close)
+	r.survey(t, 3, spec())
+	s := r.raw(t)
+	if _, err := s.hello(&pb.Hello{Probe: "fra", Instance: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	s.credit(1)
+	ref := s.lease().GetRef()
+	say := func(m *pb.SessionRequest) {
+		t.Helper()
+		if err := s.Send(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	beat := func(number uint64, taken uint32) {
+		t.Helper()
+		say(&pb.SessionRequest{Message: &pb.SessionRequest_Heartbeat{Heartbeat: &pb.Heartbeat{Number: number, Held: []*pb.HeldLease{{Ref: ref, Taken: taken}}}}})
+	}
+	beat(7, 2)
+	m, err := s.Recv()
+	if err != nil || m.GetHeartbeatAck().GetNumber() != 7 {
+		t.Fatalf("heartbeat 7 is answered with %v, %v", m, err)
+	}
+	held, err := r.store.HeldBy(ctx, "fra")
+	if err != nil || len(held) != 1 || held[0].Phase != lease.Held || held[0].Taken != 2 {
+		t.Errorf("held %+v, %v", held, err)
+	}
+	full.yes.Store(true)
+	beat(8, 3)
+	say(&pb.SessionRequest{}) // is answered, with the end
+	if m, err := s.Recv(); status.Code(err) != codes.Unimplemented {
+		t.Errorf("a heartbeat that cannot be stored is answered with %v, %v", m, err)
+	}
+}
+
+// fullStore is a store that takes no more of leases.
+type fullStore struct {
+	store.Store
+	yes atomic.Bool
+}
+
+func (f *fullStore) Apply(ctx context.Context, k store.Key, e lease.Event, b *store.Batch) (store.Chunk, []lease.Effect, error) {
+	if f.yes.Load() {
+		return store.Chunk{}, nil, store.ErrFull
+	}
+	return f.Store.Apply(ctx, k, e, b)
+}
+
+// TestTTLOfASession: a probe keeps to the heartbeats that its Welcome asked for,
+// and its leases last as long as it said, also when the fleet is smaller by then.
+func TestTTLOfASession(t *testing.T) {
+	t.Parallel()
+	const heartbeat = 20 * time.Millisecond // of two probes
+	r := openWith(t, t.TempDir(), heartbeat, lease.DefaultRules(heartbeat))
+	var others []*rawSession
+	for i := range 4 {
+		s := r.raw(t)
+		if _, err := s.hello(&pb.Hello{Probe: fmt.Sprint("other", i), Instance: "1"}); err != nil {
+			t.Fatal(err)
+		}
+		others = append(others, s)
+	}
+	r.survey(t, 3, spec())
+	s := r.raw(t)
+	w, err := s.hello(&pb.Hello{Probe: "fra", Instance: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := w.GetTtl().AsDuration(), lease.DefaultRules(100*time.Millisecond).TTL; got != want {
+		t.Fatalf("a TTL of %v among five probes, want %v", got, want)
+	}
+	for _, o := range others {
+		if err := o.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.Recv(); err == nil {
+			t.Error("a session without an end")
+		}
+	}
+	s.credit(1)
+	if err := s.Send(&pb.SessionRequest{Message: &pb.SessionRequest_LeaseAccepted{LeaseAccepted: &pb.LeaseAccepted{Ref: s.lease().GetRef()}}}); err != nil {
+		t.Fatal(err)
+	}
+	r.await(t, "the lease is held", func() bool { return r.phases(t, []string{"fra"})[lease.Held] == 1 })
+	held, err := r.store.HeldBy(ctx, "fra")
+	if err != nil || held[0].TTL != w.GetTtl().AsDuration() {
+		t.Errorf("held for %v, want %v; %v", held[0].TTL, w.GetTtl().AsDuration(), err)
 	}
 }
 
