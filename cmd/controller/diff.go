@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/csv"
 	"fmt"
+	"io"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -21,8 +23,9 @@ func (a *app) diffCommand() *cobra.Command {
 from one verdict to which other, and how many of these changes chance can
 explain. Chance flips as many targets one way as the other, so what counts is
 the difference between the two (McNemar's exact test, adjusted by Holm's
-method). Targets are the same by name, or by address, and port; where a probe is
-in both datasets each target is compared as that probe saw it.`,
+method). Targets are the same by port and by name, or by address where the list
+has no name; a name that is listed with several addresses is as many targets.
+Where a probe is in both datasets each target is compared as that probe saw it.`,
 		Example: `  controller diff monday/ tuesday/
   controller diff monday/ tuesday/ --targets > changed.csv`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -38,30 +41,37 @@ in both datasets each target is compared as that probe saw it.`,
 			if targets && cmd.Flags().Changed("format") {
 				return usage("--targets writes CSV: leave out --format")
 			}
-			var changed func(*change.Changed) error
-			w := csv.NewWriter(a.stdout)
-			if targets {
-				_ = w.Write([]string{"address", "port", "hostname", "probe", "old", "new"}) // its errors stay: see below
-				changed = func(c *change.Changed) error {
-					address := ""
-					if c.Addr.IsValid() {
-						address = c.Addr.String()
-					}
-					return w.Write([]string{address, strconv.Itoa(int(c.Port)), c.Hostname, c.Probe, c.Old.String(), c.New.String()})
+			return a.results(func(w io.Writer) error {
+				if targets {
+					return writeChanged(cmd.Context(), w, args[0], args[1])
 				}
-			}
-			d, err := change.Compare(cmd.Context(), args[0], args[1], changed)
-			if err != nil {
-				return unreadableDataset(err)
-			}
-			if targets {
-				w.Flush()
-				return w.Error()
-			}
-			return report.RenderDiff(a.stdout, d, format.value, report.OptionsFor(a.stdout))
+				d, err := change.Compare(cmd.Context(), args[0], args[1], nil)
+				if err != nil {
+					return unreadableDataset(err)
+				}
+				return report.RenderDiff(w, d, format.value, report.OptionsFor(a.stdout))
+			})
 		},
 	}
 	addOneOf(cmd, &format, "format", "how it is written", report.ChangeFormats()...)
 	cmd.Flags().BoolVar(&targets, "targets", false, "write each target that changed, as CSV")
 	return cmd
+}
+
+// writeChanged writes each target that changed, as CSV.
+func writeChanged(ctx context.Context, out io.Writer, old, new string) error {
+	w := csv.NewWriter(out)
+	_ = w.Write([]string{"address", "port", "hostname", "probe", "old", "new"}) // its errors stay: see below
+	_, err := change.Compare(ctx, old, new, func(c *change.Changed) error {
+		address := ""
+		if c.Addr.IsValid() {
+			address = c.Addr.String()
+		}
+		return w.Write([]string{address, strconv.Itoa(int(c.Port)), c.Hostname, c.Probe, c.Old.String(), c.New.String()})
+	})
+	if err != nil {
+		return unreadableDataset(err)
+	}
+	w.Flush()
+	return w.Error()
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -22,8 +23,9 @@ func (a *app) exportCommand() *cobra.Command {
 		Use:   "export DIR|SURVEY",
 		Short: "Stream a dataset, one measurement per line, or in the form of another tool",
 		Long: `Stream a dataset to standard output: as jsonl or csv, one measurement per line
-with nothing left out, or in the form of another tool, with what that has words
-for: pathspider (result records with conditions), pto (an observation set file
+with nothing left out, of a mesh with --format mesh one pair per line, with what
+the listener saw of every connection, or in the form of another tool, with what
+that has words for: pathspider (result records with conditions), pto (an observation set file
 of the Path Transparency Observatory), pcapng (the SYN and SYN-ACK of every
 attempt that was captured).
 
@@ -32,6 +34,7 @@ With --out the dataset itself is copied, again only what is missing there.`,
 		Example: `  controller export tfo-survey-20260131T120000Z | jq -c 'select(.verdict == "option_dropped")'
   controller export tfo-survey-20260131T120000Z --format csv > measurements.csv
   controller export tfo-survey-20260131T120000Z --format pcapng > handshakes.pcapng
+  controller export k3ozxw2mdpqra --format mesh | jq -c 'select(.verdict != "supported") | .arrivals[].syn'
   controller export k3ozxw2mdpqra --out ./dataset`,
 		Args: oneDirectory,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -42,12 +45,7 @@ With --out the dataset itself is copied, again only what is missing there.`,
 				if err := needDataset(dirs[0]); err != nil {
 					return err
 				}
-				out := &outlet{w: a.stdout}
-				err := writeExport(dirs[0], format.value, out)
-				if out.err != nil {
-					return out.err // not of the dataset
-				}
-				return unreadableDataset(err)
+				return a.results(func(w io.Writer) error { return unreadableDataset(writeExport(dirs[0], format.value, w)) })
 			})
 		},
 	}
@@ -56,7 +54,7 @@ With --out the dataset itself is copied, again only what is missing there.`,
 	if err := cmd.MarkFlagDirname("out"); err != nil {
 		panic(err)
 	}
-	addOneOf(cmd, &format, "format", "how a measurement is written", append([]string{"jsonl", "csv"}, words(export.Formats())...)...)
+	addOneOf(cmd, &format, "format", "how a measurement is written", append([]string{"jsonl", "csv", "mesh"}, words(export.Formats())...)...)
 	return cmd
 }
 
@@ -65,21 +63,6 @@ func writeExport(dir, format string, w io.Writer) error {
 		return export.Write(dir, export.Format(format), w)
 	}
 	return dataset.Export(dir, dataset.Format(format), w)
-}
-
-// outlet remembers an error of writing: it tells a full disk or a closed pipe
-// from a damaged dataset.
-type outlet struct {
-	w   io.Writer
-	err error
-}
-
-func (c *outlet) Write(b []byte) (int, error) {
-	n, err := c.w.Write(b)
-	if err != nil && c.err == nil {
-		c.err = err
-	}
-	return n, err
 }
 
 // needDatasets refuses directories of which one holds no dataset.
@@ -92,6 +75,8 @@ func needDatasets(dirs []string) error {
 	return nil
 }
 
+const hintReadable = "check that it is yours to read; of a bucket also its address, the credentials in the environment, and that the store answers"
+
 // needDataset refuses a directory that holds no dataset, or none that can be
 // read.
 func needDataset(dir string) error {
@@ -99,8 +84,12 @@ func needDataset(dir string) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return fail(exitNoDataset, err, "give the directory that a survey wrote: it holds survey.json")
+	case errors.Is(err, dataset.ErrVersion):
+		return fail(exitNoDataset, err, "use the version of this program that wrote it, or a later one")
+	case errors.Is(err, dataset.ErrDamaged):
+		return fail(exitNoDataset, err, "take survey.json from where the dataset was copied from")
 	}
-	return fail(exitNoDataset, err, "use the version of this program that wrote it, or a later one", "a damaged survey.json can be taken from where the dataset was copied from")
+	return unreadable(err, hintReadable)
 }

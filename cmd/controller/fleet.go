@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"tfofleet/internal/controller"
+	"tfofleet/internal/dashboard"
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/dataset/place"
 	"tfofleet/internal/identity"
@@ -33,6 +34,7 @@ import (
 	"tfofleet/internal/store"
 	"tfofleet/internal/tfo"
 	"tfofleet/internal/version"
+	pb "tfofleet/proto/tfofleet/v1"
 )
 
 // fleet is the controller of a fleet.
@@ -48,6 +50,9 @@ type fleet struct {
 	guard     *identity.Guard
 	health    *health.Server
 	rpc       *grpc.Server
+	memory    *controller.Memory // what the dashboard asks
+	asks      *grpc.ClientConn
+	web       *identity.Web
 	failed    chan error // a listener broke
 
 	stop    context.CancelFunc
@@ -126,6 +131,9 @@ func startFleet(ctx context.Context, f *serveFlags, addresses []string, log hclo
 	if c.server, err = controller.New(ctx, cfg); err != nil {
 		return nil, err
 	}
+	if err := c.openDashboard(f.dataset); err != nil {
+		return nil, err
+	}
 	c.build()
 	c.workers.Go(func() { c.recheck(life) })
 	return c, nil
@@ -164,6 +172,24 @@ func (c *fleet) openMirror(addr string) ([]string, error) {
 	return []string{told.String()}, nil
 }
 
+// openDashboard begins to serve the dashboard to operators, on the port of the
+// server that build makes.
+func (c *fleet) openDashboard(datasets string) (err error) {
+	c.memory = c.server.ServeInMemory()
+	if c.asks, err = c.memory.Dial(); err != nil {
+		return err
+	}
+	c.guard = c.authority.Guard(identity.Methods())
+	c.web = c.guard.Web(dashboard.New(dashboard.Config{Control: pb.NewControlServiceClient(c.asks), Datasets: surveysIn(datasets), Logger: c.log.Named("dashboard")}))
+	return nil
+}
+
+// surveysIn is the place of all datasets.
+type surveysIn string
+
+// Dataset implements dashboard.Datasets. Names of surveys come from the store.
+func (s surveysIn) Dataset(survey string) (string, error) { return place.Join(string(s), survey), nil }
+
 // handshake is the time for TLS and the beginning of HTTP/2; maxCalls is how many
 // calls a connection may have open.
 const (
@@ -174,7 +200,6 @@ const (
 // build makes the gRPC server with all its services. Who may call what is one
 // table, which the guard enforces.
 func (c *fleet) build() {
-	c.guard = c.authority.Guard(identity.Methods())
 	options := append(c.guard.ServerOptions(),
 		// A probe pings every 30 s; the default policy would end its connection.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 15 * time.Second, PermitWithoutStream: true}),
@@ -267,6 +292,9 @@ func (c *fleet) close() error {
 	if c.figures != nil {
 		c.figures.Close()
 	}
+	if c.web != nil {
+		c.web.Close() // its pages would be looked at for ever
+	}
 	if c.rpc != nil {
 		c.health.Shutdown()
 		c.server.Drain()
@@ -276,6 +304,12 @@ func (c *fleet) close() error {
 		c.guard.Wait()
 	}
 	c.workers.Wait()
+	if c.asks != nil {
+		c.asks.Close()
+	}
+	if c.memory != nil {
+		c.memory.Stop()
+	}
 	if c.server != nil {
 		c.server.Close()
 	}

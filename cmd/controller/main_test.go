@@ -16,9 +16,10 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"controller": main,
-		"world":      func() { os.Exit(worldMain(os.Args[1:])) },
-		"simulate":   func() { os.Exit(simulateMain()) },
+		"controller":    main,
+		"world":         func() { os.Exit(worldMain(os.Args[1:])) },
+		"simulate":      func() { os.Exit(simulateMain()) },
+		"simulate-mesh": func() { os.Exit(simulateMeshMain()) },
 	})
 }
 

@@ -46,7 +46,7 @@ func (a *app) runMesh(ctx context.Context, c pb.ControlServiceClient, req *pb.Ru
 		case pb.MeshPhase_MESH_PHASE_MEASURING:
 			fmt.Fprintf(a.term, "controller: %s to make\n", counted(uint64(m.GetPlanned()), "measurement"))
 		case pb.MeshPhase_MESH_PHASE_DONE:
-			fmt.Fprintf(a.term, "controller: %s made, %s joined, %s lost\n", count(uint64(m.GetMeasured())), count(uint64(m.GetJoined())), count(uint64(m.GetLost())))
+			fmt.Fprintf(a.term, "controller: %s made, %s joined, %s lost, %s refused\n", count(uint64(m.GetMeasured())), count(uint64(m.GetJoined())), count(uint64(m.GetLost())), count(uint64(m.GetRefused())))
 		}
 	}
 }

@@ -87,7 +87,7 @@ func answered(err error, where string) error {
 	case !ok:
 		return err
 	case s.Code() == codes.Unavailable:
-		return fail(exitFailure, fmt.Errorf("no controller answers at %s: %s", where, s.Message()),
+		return fail(exitFailure, fmt.Errorf("no controller answers at %s: %s", where, identity.Why(err)),
 			"controller serve starts one; --controller SOCKET names another socket")
 	}
 	return fail(exitFailure, errors.New(s.Message()))

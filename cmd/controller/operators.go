@@ -20,24 +20,31 @@ func (a *app) operatorCommand() *cobra.Command {
 func (a *app) operatorCreate() *cobra.Command {
 	var (
 		o         operator
-		out       string
+		out, p12  string
 		addresses []string
 	)
 	cmd := &cobra.Command{
-		Use:   "create NAME --out FILE",
-		Short: "Write a file with which an operator reaches the controller from elsewhere",
-		Long: `Write a file with which an operator reaches the controller from elsewhere: a key
+		Use:   "create NAME [--out FILE] [--p12 FILE]",
+		Short: "Write files with which an operator reaches the controller from elsewhere",
+		Long: `Write files with which an operator reaches the controller from elsewhere: a key
 that is made here, its certificate, the CA's, and where the controller is. Who
-has the file is the operator. With the file of an operator that has one already
-the older certificate ends when the new one is first used.`,
-		Example: "  controller operator create alice --out alice.json --address controller.example.net:7443\n  controller surveys list --controller alice.json",
+has a file is the operator. When an operator has a certificate already, that
+one ends when the new one is first used.
+
+The file of --out is for the commands (--controller FILE). That of --p12, a PKCS
+#12 file, is for a browser: once it is imported, the dashboard is to be seen at
+https:// and the controller's address. Its password is printed, and kept nowhere.
+With both flags both files have the same certificate.`,
+		Example: "  controller operator create alice --out alice.json --address controller.example.net:7443\n  controller surveys list --controller alice.json\n  controller operator create alice --p12 alice.p12",
 		Args:    one("operator's name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if out == "" {
-				return fail(exitUsage, errors.New("no file given"), "--out FILE")
+			if out == "" && p12 == "" {
+				return fail(exitUsage, errors.New("no file given"), "--out FILE for commands, --p12 FILE for a browser")
 			}
-			if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {
-				return fail(exitOutExists, fmt.Errorf("%s exists", out), "name another file with --out FILE")
+			for _, file := range []string{out, p12} {
+				if _, err := os.Lstat(file); file != "" && !errors.Is(err, fs.ErrNotExist) {
+					return fail(exitOutExists, fmt.Errorf("%s exists", file), "name another file")
+				}
 			}
 			request, err := identity.NewRequest()
 			if err != nil {
@@ -59,20 +66,34 @@ the older certificate ends when the new one is first used.`,
 				if err != nil {
 					return err
 				}
-				if err := credential.Save(out); err != nil {
-					return fail(exitCannotWrite, reason(err), "name another file with --out FILE")
+				end := time.Now().Add(resp.GetIssued().GetValidFor().AsDuration()).UTC().Format(time.DateTime)
+				if out != "" {
+					if err := credential.Save(out); err != nil {
+						return fail(exitCannotWrite, reason(err), "name another file with --out FILE")
+					}
+					fmt.Fprintf(a.term, "controller: %s is the key of operator %s, for %v; it lasts until %s\n", out, args[0], addresses, end)
 				}
-				fmt.Fprintf(a.term, "controller: %s is the key of operator %s, for %v; it lasts until %s\n", out, args[0], addresses,
-					time.Now().Add(resp.GetIssued().GetValidFor().AsDuration()).UTC().Format(time.DateTime))
-				return nil
+				if p12 == "" {
+					return nil
+				}
+				password, err := credential.SavePKCS12(p12)
+				if err != nil {
+					return fail(exitCannotWrite, reason(err), "name another file with --p12 FILE")
+				}
+				fmt.Fprintf(a.term, "controller: %s is the key of operator %s for a browser, which opens https://%s/; it lasts until %s, and this is its password:\n", p12, args[0], addresses[0], end)
+				_, err = fmt.Fprintln(a.stdout, password)
+				return err
 			})
 		},
 	}
 	o.addTo(cmd, false)
-	cmd.Flags().StringVar(&out, "out", "", "`FILE` to write")
+	cmd.Flags().StringVar(&out, "out", "", "`FILE` to write for commands")
+	cmd.Flags().StringVar(&p12, "p12", "", "`FILE` to write for a browser")
 	cmd.Flags().StringSliceVar(&addresses, "address", nil, "`HOST:PORT` of a controller to dial; repeatable (default as --advertise has it)")
-	if err := cmd.MarkFlagFilename("out"); err != nil {
-		panic(err)
+	for _, flag := range []string{"out", "p12"} {
+		if err := cmd.MarkFlagFilename(flag); err != nil {
+			panic(err)
+		}
 	}
 	return cmd
 }

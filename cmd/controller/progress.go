@@ -130,6 +130,9 @@ func frame(s *pb.SurveyState, perSecond float64, left time.Duration, width int, 
 	if row != "" {
 		lines = append(lines, row)
 	}
+	for _, why := range hindered(s) {
+		lines = append(lines, paint(text.FgYellow, cut(why, width-1), color))
+	}
 	return lines
 }
 
@@ -144,6 +147,9 @@ func plainLine(s *pb.SurveyState, perSecond float64, left time.Duration) string 
 	for _, c := range tally(s) {
 		b += fmt.Sprintf("%s%s %d", sep, c.name, c.n)
 		sep = ", "
+	}
+	for _, why := range hindered(s) {
+		b += "; " + why
 	}
 	return b
 }

@@ -44,6 +44,27 @@ func TestFrameSaysEverything(t *testing.T) {
 	}
 }
 
+// TestHindered: a survey that does not go on says why, until it is over.
+func TestHindered(t *testing.T) {
+	s := state(1000, 250)
+	s.Phase, s.Paused, s.Stalled, s.Missing = pb.SurveyPhase_SURVEY_PHASE_RUNNING, true, "the disk is full", []string{"a", "b"}
+	for _, want := range []string{"paused", "the disk is full", "waits for a, b: not connected"} {
+		if got := strings.Join(frame(s, 50, 0, 100, false), "\n"); !strings.Contains(got, "\n"+want) {
+			t.Errorf("a frame without %q:\n%s", want, got)
+		}
+		if got := plainLine(s, 50, 0); !strings.Contains(got, "; "+want) {
+			t.Errorf("a line without %q: %s", want, got)
+		}
+	}
+	if got := phase(s); got != "paused" {
+		t.Errorf("it is %s", got)
+	}
+	s.Phase = pb.SurveyPhase_SURVEY_PHASE_CANCELLED
+	if got := strings.Join(append(frame(s, 50, 0, 100, false), plainLine(s, 50, 0), phase(s)), "\n"); strings.Contains(got, "paused") || strings.Contains(got, "disk") {
+		t.Errorf("when it is over: %s", got)
+	}
+}
+
 // NO_COLOR forbids colour; it does not forbid a bar.
 func TestColorOnlyWhenWanted(t *testing.T) {
 	s := state(10, 5, measured(pb.Verdict_VERDICT_RESET, 5))

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -42,7 +45,7 @@ where plain failed and Fast Open worked: what is not above it is chance.
 
 --by groups by one property or crosses two: ` + keyList() + `.
 A survey of a fleet is named by its id; its dataset is fetched from the controller.
-Of a mesh it shows the matrix of its probes. AS and country come from the files of --asn-db, a MaxMind database or text
+Of a mesh it shows the matrix of its probes, unless --by asks for groups. AS and country come from the files of --asn-db, a MaxMind database or text
 with a prefix and an AS in each line.`,
 		Example: `  controller report tfo-survey-20260131T120000Z
   controller report tfo-survey-20260131T120000Z --format json | jq .verdicts
@@ -51,15 +54,17 @@ with a prefix and an AS in each line.`,
   controller report tfo-survey-20260131T120000Z --targets --blame path,target --format csv`,
 		Args: someDirectories,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.operator.withDatasets(cmd.Context(), args, func(dirs []string) error { return a.reportDatasets(cmd, f, dirs) })
+			return f.operator.withDatasets(cmd.Context(), args, func(dirs []string) error {
+				return a.results(func(w io.Writer) error { return a.reportDatasets(cmd, f, w, dirs) })
+			})
 		},
 	}
 	fs := cmd.Flags()
 	addOneOf(cmd, &f.format, "format", "how the summary is written", append(report.Formats(), "html")...)
 	fs.StringArrayVar(&f.by, "by", nil, "also group by `KEY` or KEY,KEY; repeatable")
 	fs.StringArrayVar(&f.asnDBs, "asn-db", nil, "`FILE` that tells AS and country of addresses; repeatable")
-	fs.Var(&f.prefixes, "prefix", "group --by prefix by these blocks (default every /24 and /48); repeatable")
-	fs.IntVar(&f.suffixLabels, "suffix-labels", 0, "group --by suffix by the last `N` labels of a name (default its public suffix)")
+	fs.Var(&f.prefixes, "prefix", "group by these blocks (--by prefix alone: by the prefixes of --asn-db if it is text, else by /24 and /48); repeatable")
+	fs.IntVar(&f.suffixLabels, "suffix-labels", 0, "group by the last `N` labels of names (--by suffix alone: by their public suffix)")
 	fs.BoolVar(&f.targets, "targets", false, "write every target with what was seen of it, in JSON lines or CSV")
 	fs.StringSliceVar(&f.blame, "blame", nil, "with --targets: only those that `WHO` is to blame for: target, vantage, path, unknown")
 	f.operator.addTo(cmd, false)
@@ -87,13 +92,16 @@ func someDirectories(cmd *cobra.Command, args []string) error {
 	return fail(exitUsage, errors.New("no dataset given"), fmt.Sprintf("%s DIR, with the directory that a survey wrote", cmd.CommandPath()))
 }
 
-func (a *app) reportDatasets(cmd *cobra.Command, f *reportFlags, dirs []string) error {
+func (a *app) reportDatasets(cmd *cobra.Command, f *reportFlags, w io.Writer, dirs []string) error {
 	q, err := f.query()
 	if err != nil {
 		return err
 	}
+	if f.targets && len(f.by) > 0 {
+		return usage("--targets writes targets, not groups: leave out --by")
+	}
 	if f.targets {
-		return a.reportTargets(cmd, f, q, dirs)
+		return reportTargets(cmd, f, q, w, dirs)
 	}
 	if len(f.blame) > 0 {
 		return usage("--blame selects targets: give --targets")
@@ -102,34 +110,51 @@ func (a *app) reportDatasets(cmd *cobra.Command, f *reportFlags, dirs []string) 
 		return err
 	}
 	if f.format.value == "html" {
-		return a.reportPage(cmd.Context(), q, dirs)
+		return unreadableDataset(html.Write(cmd.Context(), w, html.Options{Query: q}, dirs...))
 	}
 	// Of a mesh it is the matrix, not the verdicts of its clients alone.
-	m, err := matrix.Collect(dirs...)
-	if err != nil {
-		return unreadableDataset(err)
-	}
-	if m.Pairs > 0 {
-		return matrix.Render(a.stdout, m, f.format.value, report.OptionsFor(a.stdout))
+	if len(f.by) == 0 {
+		m, err := meshOf(dirs)
+		if err != nil {
+			return err
+		}
+		if m != nil {
+			return matrix.Render(w, m, f.format.value, report.OptionsFor(a.stdout))
+		}
 	}
 	s, err := report.Summarize(cmd.Context(), q, dirs...)
 	if err != nil {
 		return unreadableDataset(err)
 	}
-	return report.Render(a.stdout, s, f.format.value, report.OptionsFor(a.stdout))
+	return report.Render(w, s, f.format.value, report.OptionsFor(a.stdout))
 }
 
-// reportPage writes one file for a browser, which needs nothing else.
-func (a *app) reportPage(ctx context.Context, q report.Query, dirs []string) error {
-	out := &outlet{w: a.stdout}
-	err := html.Write(ctx, out, html.Options{Query: q}, dirs...)
-	if out.err != nil {
-		return out.err // not of the dataset
+// meshOf is the matrix of datasets that are meshes, nil of those that are none.
+func meshOf(dirs []string) (*matrix.Matrix, error) {
+	meshes := 0
+	for _, dir := range dirs {
+		m, err := matrix.Collect(dir)
+		if err != nil {
+			return nil, unreadableDataset(err)
+		}
+		if m.Pairs > 0 {
+			meshes++
+		}
 	}
-	return unreadableDataset(err)
+	if meshes == 0 {
+		return nil, nil
+	}
+	if meshes < len(dirs) {
+		return nil, fail(exitUsage, errors.New("some of these datasets are meshes, some are not"), "report them apart, or together with --format html; with --by the measurements of both are counted")
+	}
+	if _, err := aggregate.Datasets(dirs...); err != nil {
+		return nil, unreadableDataset(err)
+	}
+	m, err := matrix.Collect(dirs...)
+	return m, unreadableDataset(err)
 }
 
-func (a *app) reportTargets(cmd *cobra.Command, f *reportFlags, q report.Query, dirs []string) error {
+func reportTargets(cmd *cobra.Command, f *reportFlags, q report.Query, w io.Writer, dirs []string) error {
 	format := "jsonl"
 	switch {
 	case f.format.value == "csv":
@@ -145,7 +170,7 @@ func (a *app) reportTargets(cmd *cobra.Command, f *reportFlags, q report.Query, 
 	if err := needDatasets(dirs); err != nil {
 		return err
 	}
-	return unreadableDataset(report.WriteTargets(cmd.Context(), a.stdout, q, format, f.blame, dirs...))
+	return unreadableDataset(report.WriteTargets(cmd.Context(), w, q, format, f.blame, dirs...))
 }
 
 // query is what the flags ask for.
@@ -161,10 +186,17 @@ func (f *reportFlags) query() (report.Query, error) {
 		}
 		for _, k := range by {
 			if (k == aggregate.KeyAS || k == aggregate.KeyCountry) && len(f.asnDBs) == 0 {
-				return q, fail(exitUsage, fmt.Errorf("--by %s: nothing tells the %s of an address", word, k), "give --asn-db FILE, a MaxMind database or text with prefix,asn in each line")
+				return q, fail(exitUsage, fmt.Errorf("--by %s: nothing tells that of an address", word), "give --asn-db FILE, a MaxMind database or text with prefix,asn in each line")
 			}
 		}
 		q.By = append(q.By, by)
+	}
+	// Who says how to group wants to see it.
+	if len(f.prefixes) > 0 {
+		q.By = append(q.By, aggregate.By{aggregate.KeyPrefix})
+	}
+	if f.suffixLabels > 0 {
+		q.By = append(q.By, aggregate.By{aggregate.KeySuffix})
 	}
 	if len(f.asnDBs) == 0 {
 		return q, nil
@@ -201,13 +233,21 @@ func (a *app) report(dir, format string) (*report.Summary, error) {
 // end.
 func unreadableDataset(err error) error {
 	var path *fs.PathError
+	var same *aggregate.SameSurvey
+	var network net.Error
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, syscall.ENOSPC):
+		return noRoom()
+	case errors.As(err, &same):
+		return fail(exitUsage, err, "give it once: each measurement would count twice", "what differs between two datasets of one survey is told by: controller diff OLD NEW")
 	case errors.Is(err, context.Canceled):
 		return fail(exitInterrupted, errors.New("interrupted"))
+	case errors.As(err, &network), errors.Is(err, fs.ErrPermission):
+		return unreadable(err, hintReadable)
 	case errors.As(err, &path) && errors.Is(err, fs.ErrNotExist):
-		return unreadable(err, "the dataset changed while it was read: try again")
+		return unreadable(err, "the dataset changed while it was read: try again; a file that is gone for good can be taken from where the dataset was copied from")
 	}
 	return unreadable(err, "the file is damaged: take it from where the dataset was copied from, or remove it to report without it")
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tfofleet/internal/identity"
 	"tfofleet/internal/settings"
 	"tfofleet/internal/store"
 )
@@ -52,7 +53,9 @@ func (a *app) serveCommand() *cobra.Command {
 
 Everything is kept in one directory: the CA of the fleet, made at the first
 start, the state of surveys and probes, and the datasets (surveys/ID). Probes
-dial one TLS port; operators on this host use a unix socket.
+dial one TLS port; operators on this host use a unix socket. On the TLS port a
+browser with the certificate of an operator ("operator create --p12") finds the
+dashboard.
 
 Several controllers share a fleet over PostgreSQL: give all of them the same
 --store and --dataset, a --name of its own to each, and a copy of the first
@@ -93,7 +96,7 @@ in a YAML file whose keys are the names of the flags.`,
 	fs.StringVar(&f.name, "name", "", "`NAME` of this controller among several (default this host's with the port)")
 	fs.StringVar(&f.metrics, "metrics", "127.0.0.1:9464", "`ADDR` for Prometheus and health checks, empty for none")
 	fs.StringVar(&f.reflector, "reflector", ":7444", "`ADDR` of a TFO listener with which probes test themselves, empty for none")
-	fs.StringVar(&f.listen, "listen", ":7443", "`ADDR` that probes dial")
+	fs.StringVar(&f.listen, "listen", ":7443", "`ADDR` that probes dial, operators elsewhere and their browsers")
 	fs.StringSliceVar(&f.advertise, "advertise", nil, "`HOST:PORT` at which probes reach this controller, for join tokens; repeatable (default this host's name and the port of --listen)")
 	fs.StringVar(&f.socket, "socket", "", "unix socket for operators, `PATH` (default run/controller.sock in --data)")
 	fs.DurationVar(&f.heartbeat, "heartbeat", heartbeat, "how often a probe is heard of")
@@ -114,6 +117,11 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	}
 	if f.heartbeat < 100*time.Millisecond {
 		return fail(exitUsage, fmt.Errorf("--heartbeat %v is below 100ms", f.heartbeat))
+	}
+	if len(f.advertise) > 0 {
+		if err := identity.CheckAddresses(f.advertise); err != nil {
+			return fail(exitUsage, fmt.Errorf("--advertise: %w", err), "--advertise controller.example.net:7443")
+		}
 	}
 	listener, err := net.Listen("tcp", f.listen)
 	if err != nil {
@@ -144,6 +152,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 		return fail(exitFailure, err, "--metrics ADDR names another address or port, --metrics \"\" none")
 	}
 	fmt.Fprintf(a.term, "controller: ready: probes dial %s, operators use %s\n", listener.Addr(), f.socket)
+	fmt.Fprintf(a.term, "controller: the dashboard is at https://%s/, for a browser with what \"controller operator create NAME --p12 FILE\" writes\n", addresses[0])
 	select {
 	case <-ctx.Done():
 		a.log.Info("stopping")

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"tfofleet/internal/dataset"
+	"tfofleet/internal/measure"
 	"tfofleet/internal/report/simulate"
 )
 
@@ -22,6 +24,26 @@ func simulateMain() int {
 	f.BadTargets, f.BadPaths, f.Inconclusive, f.Transient = 10_000, 5_000, 10_000, 5_000
 	f.Broken = map[int]simulate.Box{1: simulate.DropsData}
 	if err := writeFleet(&f, os.Args[2]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// simulateMeshMain is the command "simulate-mesh DIR" of scripts: a mesh of two
+// probes.
+func simulateMeshMain() int {
+	if len(os.Args) != 2 {
+		return 2
+	}
+	w, err := dataset.Create(os.Args[1], &dataset.Survey{ID: filepath.Base(os.Args[1]), State: dataset.StateDone})
+	if err == nil {
+		err = w.WriteMesh([]dataset.MeshRow{
+			{Mesh: "m", Client: "a", Server: "b", Family: 4, Port: 80, Verdict: measure.JointSupported},
+			{Mesh: "m", Client: "b", Server: "a", Family: 4, Port: 80, Verdict: measure.JointOptionStripped, Direction: measure.Forward},
+		})
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

@@ -38,6 +38,9 @@ func (a *app) surveysList() *cobra.Command {
 
 // phase is the word for where a survey stands.
 func phase(s *pb.SurveyState) string {
+	if s.GetPaused() && s.GetPhase() == pb.SurveyPhase_SURVEY_PHASE_RUNNING {
+		return "paused"
+	}
 	return strings.ToLower(strings.TrimPrefix(s.GetPhase().String(), "SURVEY_PHASE_"))
 }
 
@@ -74,15 +77,30 @@ func (a *app) writeState(s *pb.SurveyState, format string) error {
 	if n := len(s.GetProbes()); n > 0 {
 		fmt.Fprintf(a.stdout, "  %-24s %s, each target by %d\n", "selected", counted(uint64(n), "probe"), s.GetCopies())
 	}
-	if missing := s.GetMissing(); len(missing) > 0 {
-		fmt.Fprintf(a.stdout, "waits for %s: not connected\n", strings.Join(missing, ", "))
+	if why := s.GetReason(); why != "" {
+		fmt.Fprintln(a.stdout, why)
 	}
-	for _, why := range []string{s.GetReason(), s.GetStalled()} {
-		if why != "" {
-			fmt.Fprintln(a.stdout, why)
-		}
+	for _, why := range hindered(s) {
+		fmt.Fprintln(a.stdout, why)
 	}
 	return nil
+}
+
+// hindered says why a survey does not go on, or not as it should.
+func hindered(s *pb.SurveyState) (why []string) {
+	if s.GetPhase() != pb.SurveyPhase_SURVEY_PHASE_RUNNING {
+		return nil
+	}
+	if s.GetPaused() {
+		why = append(why, "paused")
+	}
+	if stalled := s.GetStalled(); stalled != "" {
+		why = append(why, stalled)
+	}
+	if missing := s.GetMissing(); len(missing) > 0 {
+		why = append(why, "waits for "+strings.Join(missing, ", ")+": not connected")
+	}
+	return why
 }
 
 func (a *app) surveysWatch() *cobra.Command {

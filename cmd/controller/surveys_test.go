@@ -37,6 +37,18 @@ func TestSurveyOfFleet(t *testing.T) {
 	if got := f.call(t.Context(), "", "surveys", "list"); got.code != 0 || !strings.Contains(got.out, id) || !strings.Contains(got.out, "running") {
 		t.Errorf("list: %+v", got)
 	}
+	if got := f.call(t.Context(), "", "surveys", "show", id); got.code != 0 || !strings.Contains(got.out, "no probe is connected") {
+		t.Errorf("show: %+v", got)
+	}
+	if got := f.call(t.Context(), "", "surveys", "pause", id); got.code != 0 {
+		t.Errorf("pause: %+v", got)
+	}
+	if got := f.call(t.Context(), "", "surveys", "list"); got.code != 0 || !strings.Contains(got.out, "paused") {
+		t.Errorf("list: %+v", got)
+	}
+	if got := f.call(t.Context(), "", "surveys", "resume", id); got.code != 0 {
+		t.Errorf("resume: %+v", got)
+	}
 	st, err := f.control.GetSurvey(t.Context(), &pb.GetSurveyRequest{Survey: id})
 	if err != nil || st.GetState().GetPending() != 2 {
 		t.Errorf("%v, %v", st, err)

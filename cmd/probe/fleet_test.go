@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -16,10 +17,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"tfofleet/internal/agent/spool"
 	"tfofleet/internal/identity"
 	"tfofleet/internal/identity/identitytest"
 	pb "tfofleet/proto/tfofleet/v1"
@@ -236,7 +239,8 @@ func TestRunBehindProxy(t *testing.T) {
 			}
 			write("rate: 10")
 			cmd := exec.Command("probe", "run", "--join", text, "--data", filepath.Join(dir, "probe"), "--policy", policy, "--on-full", "drop-oldest")
-			cmd.Env = append(os.Environ(), "HTTPS_PROXY="+url, "NO_PROXY="+c.noProxy, "https_proxy=", "no_proxy=")
+			env := append(os.Environ(), "HTTPS_PROXY="+url, "NO_PROXY="+c.noProxy, "https_proxy=", "no_proxy=")
+			cmd.Env = env
 			log := &output{}
 			cmd.Stderr = log
 			if err := cmd.Start(); err != nil {
@@ -292,6 +296,40 @@ func TestRunBehindProxy(t *testing.T) {
 					t.Errorf("probe spool does not tell %q:\n%s", want, out)
 				}
 			}
+
+			putAside(t, filepath.Join(dir, "probe"))
+			cmd = exec.Command("probe", append(cmd.Args[1:], "--retry-rejected")...)
+			cmd.Env, log = env, &output{}
+			cmd.Stderr = log
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			f.until(t, "what was put aside", func() bool { return strings.Contains(log.String(), "sent again: records=1") })
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("it ends with %v:\n%s", err, log)
+			}
 		})
+	}
+}
+
+// putAside leaves a record in a probe's spool that a controller has rejected.
+func putAside(t *testing.T, data string) {
+	t.Helper()
+	s, _, err := spool.Open(spool.Config{Path: spoolIn(data), Logger: hclog.NewNullLogger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Append(spool.Record{Kind: spool.KindEvent, Data: []byte("no event")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	st := s.Status()
+	if err := errors.Join(s.Reject(spool.Key{Spool: st.ID, Sequence: st.Spooled}, "test"), s.Close()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -110,7 +110,7 @@ func (m *member) welcomed(w *pb.Welcome) {
 
 // ended looks at why a stream did, and says it once.
 func (m *member) ended(err error) {
-	why := status.Convert(err).Message()
+	why := identity.Why(err)
 	if had := m.told.Swap(&why); (had == nil || *had != why) && status.Code(err) != codes.Canceled {
 		m.log.Warn("not connected, trying again", "reason", why)
 	}

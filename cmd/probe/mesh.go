@@ -29,11 +29,11 @@ func newWorker(data string, guard *policy.Guard, ns tfo.NetNS, log hclog.Logger)
 	return mesh.NewWorker(mesh.Config{
 		NetNS: ns, Keys: key, Permit: agent.Permit(guard),
 		MayListen: func(port uint16, d time.Duration) ([]netip.Prefix, error) {
-			p := guard.Policy()
-			if why, ok := p.PermitsListen(port, d); !ok {
+			answer, why, ok := guard.CheckListen(port, d, time.Now())
+			if !ok {
 				return nil, fmt.Errorf("the probe's policy does not let it listen on port %d for %v: %s", port, d.Round(time.Second), strings.ReplaceAll(string(why), "_", " "))
 			}
-			return p.Settings().Listen.Sources, nil
+			return answer, nil
 		},
 		Contacted: func(at netip.AddrPort) error {
 			return guard.Contacted(policy.Contact{Time: time.Now(), Addr: at.Addr(), Port: at.Port(), Survey: "mesh"})

@@ -38,6 +38,7 @@ type runFlags struct {
 	policy     string
 	spoolLimit int64
 	onFull     onFull
+	retry      bool
 	resolver   string
 	netns      string
 	logLevel   string
@@ -85,6 +86,7 @@ YAML file whose keys are the names of the flags.`,
 	fs.StringVar(&f.policy, "policy", "", "policy `FILE` (default: the public internet, see the documentation)")
 	fs.Int64Var(&f.spoolLimit, "spool-limit", 1<<30, "how many `BYTES` are kept for a controller that is away")
 	fs.Var(&f.onFull, "on-full", "when that is reached: keep (start nothing new) or drop-oldest (their targets end as interrupted)")
+	fs.BoolVar(&f.retry, "retry-rejected", false, "send again what the controller rejected and \"probe spool\" shows as put aside")
 	fs.StringVar(&f.resolver, "resolver", "", "DNS server to ask, `ADDR:PORT` (default from /etc/resolv.conf)")
 	fs.StringVar(&f.netns, "netns", "", "network namespace to measure from, a `PATH` such as /run/netns/NAME")
 	fs.StringVar(&f.logLevel, "log-level", "info", "error, warn, info, debug or trace")
@@ -137,6 +139,13 @@ func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, kept.Close()) }()
+	if f.retry {
+		n, err := kept.Retry()
+		if err != nil {
+			return err
+		}
+		log.Info("rejected records are sent again", "records", n)
+	}
 	m, err := connect(me, log)
 	if err != nil {
 		return err

@@ -107,57 +107,64 @@ func (s *Server) write(ctx context.Context, v *survey, k store.Key) (last bool, 
 	if err != nil {
 		return false, err
 	}
-	first := uint64(c.Source) * uint64(v.rec.List.ChunkSize)
+	first := v.firstItem(c)
 	files, items := s.gather(c, first, batches)
 	if err := s.addAbandoned(v, c, files, items); err != nil {
 		return false, err
 	}
-	for _, probe := range slices.Sorted(maps.Keys(files)) {
-		ms := files[probe]
-		slices.SortFunc(ms, func(a, b measure.Measurement) int { return cmp.Compare(a.Item, b.Item) })
-		name := dataset.ChunkKey{Survey: k.Survey, Probe: probe, Chunk: k.Chunk}
-		created, err := v.writer.CreateChunk(name, ms)
-		if err != nil {
-			return false, err
-		}
-		if created {
-			continue
-		}
-		// It was written before a crash, or by another controller, and stays; what
-		// has come since is not in it.
-		if err := asWritten(v.writer.Dir(), name, first, ms, items); err != nil {
-			return false, err
-		}
+	lost := slices.Repeat([]lease.Item{lease.Result(lease.Lost, 0)}, len(items))
+	if err := create(v.writer, k, 0, first, files, items, lost); err != nil {
+		return false, err
 	}
 	return s.cfg.Store.Written(ctx, k, items)
 }
 
-// asWritten makes the items of a probe's targets what the dataset holds of them.
-func asWritten(dir string, k dataset.ChunkKey, first uint64, ms []measure.Measurement, items []lease.Item) error {
-	for _, m := range ms {
-		items[m.Item-first] = lease.Result(lease.Lost, 0)
-	}
-	for o, err := range dataset.ChunkOutcomes(dir, k) {
+// firstItem is the first target of a chunk.
+func (v *survey) firstItem(c store.Chunk) uint64 {
+	return uint64(c.Source) * uint64(v.rec.List.ChunkSize)
+}
+
+// create writes the measurements of a chunk, by probe. What was written before a
+// crash, or by another controller, stays; what has come since is not in it. Then
+// items are made what the dataset holds of them, and what they were without
+// where it holds nothing.
+func create(w *dataset.Writer, k store.Key, late uint32, first uint64, files map[string][]measure.Measurement, items, without []lease.Item) error {
+	for _, probe := range slices.Sorted(maps.Keys(files)) {
+		ms := files[probe]
+		slices.SortFunc(ms, func(a, b measure.Measurement) int { return cmp.Compare(a.Item, b.Item) })
+		name := dataset.ChunkKey{Survey: k.Survey, Probe: probe, Chunk: k.Chunk, Late: late}
+		created, err := w.CreateChunk(name, ms)
 		if err != nil {
 			return err
 		}
-		if at := o.Item - first; o.Item >= first && at < uint64(len(items)) {
-			items[at] = lease.Result(lease.Outcome(o.Outcome), min(o.Verdict, lease.MaxVerdict))
+		if created {
+			continue
+		}
+		for _, m := range ms {
+			items[m.Item-first] = without[m.Item-first]
+		}
+		for o, err := range dataset.ChunkOutcomes(w.Dir(), name) {
+			if err != nil {
+				return err
+			}
+			if at := o.Item - first; o.Item >= first && at < uint64(len(items)) {
+				items[at] = lease.Result(lease.Outcome(o.Outcome), min(o.Verdict, lease.MaxVerdict))
+			}
 		}
 	}
 	return nil
 }
 
-// gather picks the result of every target out of a chunk's batches: that of the
-// newest epoch, and one that was seen through before an interruption. It
-// returns the measurements by probe, and the items as they are now that the
-// batches were opened: they are what the dataset holds, whatever a probe said a
-// batch would.
-func (s *Server) gather(c store.Chunk, first uint64, batches []store.Batch) (files map[string][]measure.Measurement, items []lease.Item) {
-	type choice struct {
-		m     measure.Measurement
-		batch *store.Batch
-	}
+// choice is the measurement that is the result of a target, and the batch it is
+// from; that is nil where there is none.
+type choice struct {
+	m     measure.Measurement
+	batch *store.Batch
+}
+
+// choose picks the result of every target out of batches: that of the newest
+// epoch, and one that was seen through before an interruption.
+func (s *Server) choose(c store.Chunk, first uint64, batches []store.Batch, wanted func(lease.Item, measure.Outcome) bool) []choice {
 	chosen := make([]choice, len(c.Items))
 	for i := range batches {
 		b := &batches[i]
@@ -179,17 +186,18 @@ func (s *Server) gather(c store.Chunk, first uint64, batches []store.Batch) (fil
 			}
 		}
 	}
+	return chosen
+}
+
+// place puts what was chosen into the files of its probes, and into items.
+func place(chosen []choice, items []lease.Item) (files map[string][]measure.Measurement) {
 	files = make(map[string][]measure.Measurement)
-	items = slices.Clone(c.Items)
-	for i := range chosen {
-		b := chosen[i].batch
+	for i, x := range chosen {
+		b := x.batch
 		if b == nil {
-			if _, abandoned := c.Late[uint32(i)]; items[i].Outcome() <= lease.Interrupted && !abandoned {
-				items[i] = lease.Result(lease.Lost, 0)
-			}
 			continue
 		}
-		m := chosen[i].m
+		m := x.m
 		m.Observed, _ = netip.ParseAddr(b.Address) // none where there is none
 		if b.Late {
 			m.Conditions = append(slices.Clip(m.Conditions), measure.CondVantageLate)
@@ -198,7 +206,24 @@ func (s *Server) gather(c store.Chunk, first uint64, batches []store.Batch) (fil
 		items[i] = lease.Result(lease.Outcome(m.Outcome), min(m.Verdict, lease.MaxVerdict))
 		files[b.Probe] = append(files[b.Probe], m)
 	}
-	return files, items
+	return files
+}
+
+// gather gives the results of a chunk by probe, and the items as they are now
+// that the batches were opened: they are what the dataset holds, whatever a
+// probe said a batch would.
+func (s *Server) gather(c store.Chunk, first uint64, batches []store.Batch) (files map[string][]measure.Measurement, items []lease.Item) {
+	chosen := s.choose(c, first, batches, wanted)
+	items = slices.Clone(c.Items)
+	for i := range chosen {
+		if chosen[i].batch != nil {
+			continue
+		}
+		if _, abandoned := c.Late[uint32(i)]; items[i].Outcome() <= lease.Interrupted && !abandoned {
+			items[i] = lease.Result(lease.Lost, 0)
+		}
+	}
+	return place(chosen, items), items
 }
 
 // wanted reports whether a measurement can be the result of an item.

@@ -22,6 +22,7 @@ import (
 	"tfofleet/internal/lease"
 	"tfofleet/internal/measure"
 	"tfofleet/internal/store"
+	"tfofleet/internal/store/pgtest"
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
@@ -30,6 +31,7 @@ import (
 var children = map[string]func(dir string) error{
 	"survey": surveyChild,
 	"full":   fullChild,
+	"late":   lateChild,
 }
 
 const (
@@ -45,8 +47,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(postgresMain{m})
 }
+
+// postgresMain runs tests beside the PostgreSQL that they ask for.
+type postgresMain struct{ m *testing.M }
+
+func (p postgresMain) Run() int { return pgtest.Main(p.m) }
 
 func child(name, dir string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])

@@ -18,6 +18,7 @@ import (
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/measure"
 	"tfofleet/internal/mesh"
+	"tfofleet/internal/targets"
 	"tfofleet/internal/tfo"
 	pb "tfofleet/proto/tfofleet/v1"
 )
@@ -73,7 +74,7 @@ type meshMember struct {
 	listenOver      bool
 	deaf            bool // it missed arrivals, or they cannot be read
 	connectOver     bool
-	peers, measured int // pairs of which it is the client, and its results
+	peers, reported int // pairs of which it is the client, and its results
 	arrivals        []*tfo.Arrival
 	alarms          []tfo.Alarm
 }
@@ -183,9 +184,10 @@ func (m *meshRun) run(ctx context.Context, tell func(*pb.RunMeshResponse) error)
 	return tell(&m.state)
 }
 
-// askToListen gives every probe its ports, for as long as the mesh may take.
+// askToListen gives every probe its ports, for as long as the mesh may take: its
+// policy may allow not a second more.
 func (m *meshRun) askToListen() {
-	lifetime := durationpb.New(max(0, time.Until(m.until)) + m.s.meshTimes.lastPart)
+	lifetime := durationpb.New(max(0, time.Until(m.until)))
 	for _, p := range m.sorted() {
 		work := &pb.ListenTask{}
 		for _, port := range m.req.GetPorts() {
@@ -197,23 +199,23 @@ func (m *meshRun) askToListen() {
 
 // askToConnect plans the pairs and gives every probe its own.
 func (m *meshRun) askToConnect() {
-	var clients []string
-	var servers []mesh.Listening
+	var probes []mesh.Member
 	for _, p := range m.sorted() {
 		if p.lost {
 			continue
 		}
-		clients = append(clients, p.probe)
-		if l := p.reachable(); len(l.Ports) > 0 {
-			servers = append(servers, l)
+		where := p.reachable()
+		probes = append(probes, where)
+		if len(where.Ports) > 0 {
 			m.state.Listening++
 		}
 	}
-	m.pairs = mesh.Plan(clients, servers, m.families(), m.req.GetSeed())
+	m.pairs = mesh.Plan(probes, m.families(), m.req.GetSeed())
 	m.nonces = make([]measure.Nonce, len(m.pairs))
 	m.results = make([]*measure.Measurement, len(m.pairs))
 	m.state.Planned = uint32(len(m.pairs))
-	for _, name := range clients {
+	for i := range probes {
+		name := probes[i].Probe
 		p := m.members[name]
 		work := &pb.ConnectTask{Plan: m.req.GetPlan(), Payload: pb.Payload_PAYLOAD_AUTO, Timeout: m.req.GetTimeout(), Rate: m.req.GetRate()}
 		for _, pair := range mesh.Of(m.pairs, name) {
@@ -233,8 +235,8 @@ func (m *meshRun) askToConnect() {
 
 // reachable is where others may reach a probe: its own addresses, and the one
 // that is seen from here, which may be its NAT's.
-func (p *meshMember) reachable() mesh.Listening {
-	l := mesh.Listening{Probe: p.probe}
+func (p *meshMember) reachable() mesh.Member {
+	l := mesh.Member{Probe: p.probe}
 	add := func(a netip.Addr) {
 		to := &l.V6
 		if a.Is4() {
@@ -245,10 +247,9 @@ func (p *meshMember) reachable() mesh.Listening {
 		}
 	}
 	for _, open := range p.listening {
-		if open.GetFailed() != "" {
-			continue
+		if open.GetFailed() == "" {
+			l.Ports = append(l.Ports, uint16(open.GetPort()))
 		}
-		l.Ports = append(l.Ports, uint16(open.GetPort()))
 		for _, b := range open.GetAddresses() {
 			if a, ok := netip.AddrFromSlice(b); ok {
 				add(a.Unmap())
@@ -309,7 +310,7 @@ func (m *meshRun) giveUp(phase pb.MeshPhase, done func(*meshMember) bool) {
 			p.listening, p.listenOver = []*pb.Listening{}, true
 			m.s.endTask(p.listen)
 		case pb.MeshPhase_MESH_PHASE_MEASURING:
-			m.trouble(p, fmt.Sprintf("is not done within the %v that the mesh may take: it made %d of %d measurements", m.lifetime, p.measured, p.peers))
+			m.trouble(p, fmt.Sprintf("is not done within the %v that the mesh may take: it made %d of %d measurements", m.lifetime, p.reported, p.peers))
 			m.s.endTask(p.connect)
 		case pb.MeshPhase_MESH_PHASE_JOINING:
 			if !p.listenOver {
@@ -388,6 +389,10 @@ func (m *meshRun) listens(p *meshMember, taken *pb.TaskState) {
 // heard takes parts of what came of a probe's tasks.
 func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 	for _, part := range parts {
+		if why := part.GetFailed(); why != "" {
+			p.deaf = true
+			m.trouble(p, "did not do all that it was asked: "+why)
+		}
 		if len(part.GetArrivals()) > 0 {
 			arrivals, alarms, err := measure.DecodeArrivals(part.GetArrivals())
 			if err != nil {
@@ -406,9 +411,18 @@ func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 			for i := range ms {
 				at := ms[i].Item
 				if at < uint64(len(m.pairs)) && m.pairs[at].Client == p.probe && m.results[at] == nil {
+					ms[i].Observed = p.observed
 					m.results[at] = &ms[i]
-					m.state.Measured++
-					p.measured++
+					p.reported++
+					switch ms[i].Outcome {
+					case measure.OutcomeMeasured:
+						m.state.Measured++
+					case measure.OutcomeRefused:
+						m.state.Refused++
+					}
+					if slices.Contains(ms[i].Conditions, noAddress) {
+						m.troubleOnce(p, "knows no address of probe "+m.pairs[at].Server+" but its own: probes on one host do not measure each other")
+					}
 				}
 			}
 		}
@@ -418,6 +432,15 @@ func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 func (m *meshRun) trouble(p *meshMember, what string) {
 	m.state.Troubles = append(m.state.Troubles, "probe "+p.probe+" "+what)
 }
+
+func (m *meshRun) troubleOnce(p *meshMember, what string) {
+	if !slices.Contains(m.state.Troubles, "probe "+p.probe+" "+what) {
+		m.trouble(p, what)
+	}
+}
+
+// noAddress is of a pair whose client found no address to dial.
+var noAddress = measure.CondRefused(targets.ReasonNotAnAddress)
 
 func (m *meshRun) sorted() []*meshMember {
 	return slices.SortedFunc(maps.Values(m.members), func(a, b *meshMember) int { return cmp.Compare(a.probe, b.probe) })

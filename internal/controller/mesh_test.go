@@ -32,9 +32,10 @@ func pairs(t *testing.T, dir string) (joined, lost map[string]int) {
 			t.Fatal(err)
 		}
 		name := r.Client + r.Server
-		if r.Verdict == measure.JointPeerLost {
+		switch {
+		case r.Verdict == measure.JointPeerLost:
 			lost[name]++
-		} else {
+		case r.Doubt != measure.DoubtRefused:
 			joined[name]++
 		}
 	}
@@ -65,7 +66,7 @@ func done(t *testing.T, r *rig, last *pb.RunMeshResponse, err error, troubles ..
 		}
 	}
 	joined, lost := pairs(t, r.dir)
-	if sum(joined) != int(last.GetJoined()) || sum(lost) != int(last.GetLost()) || last.GetJoined()+last.GetLost() != last.GetPlanned() {
+	if sum(joined) != int(last.GetJoined()) || sum(lost) != int(last.GetLost()) || last.GetJoined()+last.GetLost()+last.GetRefused() != last.GetPlanned() {
 		t.Errorf("the dataset has %v joined and %v lost; said was %v", joined, lost, last)
 	}
 	doc, err := dataset.ReadSurvey(r.dir)
@@ -86,7 +87,7 @@ func done(t *testing.T, r *rig, last *pb.RunMeshResponse, err error, troubles ..
 		}
 		measured++
 	}
-	if measured != uint64(last.GetMeasured()) || measured != c.Planned-c.Lost {
+	if measured != uint64(last.GetMeasured()+last.GetRefused()) || measured != c.Planned-c.Lost {
 		t.Errorf("%d measurements, want %d", measured, last.GetMeasured())
 	}
 }
@@ -97,7 +98,20 @@ func TestMesh(t *testing.T) {
 	t.Parallel()
 	r := open(t, t.TempDir())
 	all := r.members(t, "a", "b", "c")
-	last, err := r.mesh(ctx, t, meshOn(443, 80, 443))
+	const lifetime = 10 * time.Minute // it may be all that a policy lets a probe listen
+	for _, m := range all {
+		m.take = func(w *work) *pb.TaskState {
+			for _, l := range w.GetListen().GetListeners() {
+				if d := l.GetLifetime().AsDuration(); d > lifetime || d < lifetime-time.Minute {
+					t.Errorf("%s is to listen for %v", m.name, d)
+				}
+			}
+			return nil
+		}
+	}
+	req := meshOn(443, 80, 443)
+	req.Lifetime = durationpb.New(lifetime)
+	last, err := r.mesh(ctx, t, req)
 	done(t, r, last, err)
 	if joined, _ := pairs(t, r.dir); len(joined) != 6 || sum(joined) != 12 {
 		t.Errorf("pairs %v", joined)
@@ -206,6 +220,22 @@ func TestMeshTroubles(t *testing.T) {
 			},
 			planned: 12, lost: map[string]int{"ba": 2, "bc": 2}, troubles: []string{"probe b does not connect: not me"},
 		}, {
+			name: "may not connect to some",
+			b: func(_ *rig, b *member) {
+				b.take = func(w *work) *pb.TaskState {
+					if w.kind() != "connect" {
+						return nil
+					}
+					ms := w.measurements()
+					for i, reason := range []string{"port", "budget", "port"} {
+						ms[i] = measure.Measurement{Target: ms[i].Target, Outcome: measure.OutcomeRefused, Verdict: measure.Inconclusive, Conditions: []measure.Condition{measure.CondRefused(reason)}}
+					}
+					go func() { w.send(w.measured(ms)); w.last() }()
+					return w.taken()
+				}
+			},
+			planned: 12, troubles: []string{"probe b refuses 3 of 4 measurements by its policy: budget, port"},
+		}, {
 			name: "says nothing of its listeners",
 			b: func(_ *rig, b *member) {
 				b.take = func(w *work) *pb.TaskState {
@@ -227,6 +257,39 @@ func TestMeshTroubles(t *testing.T) {
 				}
 			},
 			planned: 12, lost: map[string]int{"ab": 2, "cb": 2}, troubles: []string{"probe b closed its listeners before all were done"},
+		}, {
+			name: "may not listen any more",
+			b: func(_ *rig, b *member) {
+				b.end = func(w *work) bool {
+					if w.kind() == "listen" {
+						go w.send(&pb.ReportTaskRequest{Last: true, Failed: "the kill switch is on"})
+					}
+					return w.kind() == "listen"
+				}
+			},
+			planned: 12, lost: map[string]int{"ab": 2, "cb": 2}, troubles: []string{"probe b did not do all that it was asked: the kill switch is on"},
+		}, {
+			name: "is on the host of another",
+			b: func(_ *rig, b *member) {
+				b.take = func(w *work) *pb.TaskState {
+					if w.kind() != "connect" {
+						return nil
+					}
+					all := w.measurements()
+					for i, p := range w.GetConnect().GetPeers() {
+						if p.GetAddresses()[0][3] == 'a' {
+							all[i] = measure.Measurement{Target: measure.Target{Item: all[i].Item, Port: all[i].Port}, Outcome: measure.OutcomeRefused,
+								Verdict: measure.Inconclusive, Conditions: []measure.Condition{measure.CondRefused("not_an_address")}}
+						}
+					}
+					go func() {
+						w.send(w.measured(all))
+						w.last()
+					}()
+					return w.taken()
+				}
+			},
+			planned: 12, troubles: []string{"probe b knows no address of probe a but its own"},
 		}, {
 			name:    "never comes to its end",
 			b:       func(_ *rig, b *member) { b.take = hang("connect"); b.end = func(*work) bool { return true } },

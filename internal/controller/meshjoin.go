@@ -2,9 +2,11 @@ package controller
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"runtime"
 	"slices"
+	"strings"
 
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/measure"
@@ -68,8 +70,32 @@ func (m *meshRun) abandon() {
 	}
 }
 
+// refusals says what the policies of the probes forbade.
+func (m *meshRun) refusals() {
+	for _, p := range m.sorted() {
+		refused := 0
+		var why []string
+		for i, r := range m.results {
+			if r == nil || m.pairs[i].Client != p.probe || r.Outcome != measure.OutcomeRefused || slices.Contains(r.Conditions, noAddress) { // that was said
+				continue
+			}
+			refused++
+			for _, c := range r.Conditions {
+				if reason, ok := strings.CutPrefix(string(c), string(measure.CondRefused(""))); ok && !slices.Contains(why, reason) {
+					why = append(why, reason)
+				}
+			}
+		}
+		if refused > 0 {
+			slices.Sort(why)
+			m.trouble(p, fmt.Sprintf("refuses %d of %d measurements by its policy: %s", refused, p.peers, strings.Join(why, ", ")))
+		}
+	}
+}
+
 // write joins the ends of every pair and writes the dataset.
 func (m *meshRun) write() (err error) {
+	m.refusals()
 	rows := make([]dataset.MeshRow, len(m.pairs))
 	byClient := make(map[string][]measure.Measurement)
 	heard := make(map[string]*mesh.Heard)
@@ -87,9 +113,10 @@ func (m *meshRun) write() (err error) {
 		if rows[i], err = m.row(pair, &ends, &j); err != nil {
 			return err
 		}
-		if j.Verdict == measure.JointPeerLost {
+		switch {
+		case j.Verdict == measure.JointPeerLost:
 			m.state.Lost++
-		} else {
+		case j.Doubt != measure.DoubtRefused:
 			m.state.Joined++
 		}
 		if r := m.results[i]; r != nil {

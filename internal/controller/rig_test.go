@@ -33,7 +33,7 @@ var (
 // rig is a controller on a directory, served in memory.
 type rig struct {
 	dir    string
-	store  *store.SQLite
+	store  store.Store
 	server *controller.Server
 	memory *controller.Memory
 	ctl    pb.ControlServiceClient
@@ -57,19 +57,20 @@ func openWith(t testing.TB, dir string, heartbeat time.Duration, rules lease.Rul
 }
 
 func tryOpen(dir string, heartbeat time.Duration, rules lease.Rules) (*rig, error) {
-	return tryOpenOn(dir, heartbeat, rules, func(s store.Store) store.Store { return s })
-}
-
-// tryOpenOn has the controller use its store through something else.
-func tryOpenOn(dir string, heartbeat time.Duration, rules lease.Rules, through func(store.Store) store.Store) (*rig, error) {
 	st, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: rules})
 	if err != nil {
 		return nil, err
 	}
-	r := &rig{dir: dir, store: st}
-	r.server, err = controller.New(ctx, controller.Config{
-		Dir: dir, Dataset: func(string) string { return dir }, Store: through(st), Heartbeat: heartbeat, TTL: rules.TTL, Version: "test", Logger: quiet,
-	})
+	return serve(controller.Config{Dir: dir, Dataset: func(string) string { return dir }, Store: st, Heartbeat: heartbeat, TTL: rules.TTL})
+}
+
+// serve runs a controller, which has its store for itself.
+func serve(cfg controller.Config) (*rig, error) {
+	cfg.Version, cfg.Logger = "test", quiet
+	st := cfg.Store
+	r := &rig{dir: cfg.Dir, store: st}
+	var err error
+	r.server, err = controller.New(ctx, cfg)
 	if err != nil {
 		st.Close()
 		return nil, err

@@ -132,6 +132,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.wg.Go(s.finishChunks)
+	s.wg.Go(s.writeLate)
 	s.wg.Go(s.expireLeases)
 	s.wg.Go(s.poll)
 	return s, nil

@@ -546,10 +546,15 @@ func (s *Server) enlist(v *survey, probe string) {
 }
 
 // refresh writes survey.json anew. Where it has ended in between, at another
-// controller, that is what the file has to say.
+// controller, that is what the file has to say; and when it has ended, all that
+// came late.
 func (s *Server) refresh(v *survey) error {
 	for {
 		rec, err := s.cfg.Store.Survey(s.ctx, v.rec.ID)
+		if err != nil {
+			return err
+		}
+		counted, err := s.cfg.Store.Tally(s.ctx, v.rec.ID)
 		if err != nil {
 			return err
 		}
@@ -557,7 +562,11 @@ func (s *Server) refresh(v *survey) error {
 			return err
 		}
 		now, err := s.cfg.Store.Survey(s.ctx, v.rec.ID)
-		if err != nil || now.Phase == rec.Phase {
+		if err != nil {
+			return err
+		}
+		countedNow, err := s.cfg.Store.Tally(s.ctx, v.rec.ID)
+		if err != nil || now.Phase == rec.Phase && (now.Phase < store.Done || countedNow == counted) {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -323,7 +324,7 @@ func (s *Server) state(ctx context.Context, id string) (*pb.SurveyState, error) 
 	}
 	st.Paused, st.Mode, st.Copies, st.Probes = rec.Paused, pb.SurveyMode(rec.Mode), uint32(rec.Copies), rec.Probes
 	if rec.Phase < store.Done {
-		st.Stalled = s.trouble.reason()
+		st.Stalled = cmp.Or(s.trouble.reason(), s.deserted())
 		if len(rec.Probes) > 0 {
 			if st.Missing, err = s.missing(ctx, id); err != nil {
 				return nil, err
@@ -331,6 +332,16 @@ func (s *Server) state(ctx context.Context, id string) (*pb.SurveyState, error) 
 		}
 	}
 	return st, nil
+}
+
+// deserted says that there is no probe at all.
+func (s *Server) deserted() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cfg.Authority == nil || len(s.sessions)+s.elsewhere > 0 {
+		return "" // the probe of a server for its own process is about to connect
+	}
+	return "no probe is connected"
 }
 
 // missingEvery is how often the store is asked who is waited for: it looks at

@@ -3,6 +3,7 @@ package controller_test
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"tfofleet/internal/controller"
 	"tfofleet/internal/lease"
 	"tfofleet/internal/measure"
 	"tfofleet/internal/store"
@@ -94,8 +96,13 @@ func TestSilentSession(t *testing.T) {
 // durable: the probe goes by that.
 func TestHeartbeatIsAnswered(t *testing.T) {
 	t.Parallel()
-	full := &fullStore{}
-	r, err := tryOpenOn(t.TempDir(), time.Minute, lease.DefaultRules(time.Minute), func(s store.Store) store.Store { full.Store = s; return full })
+	dir, rules := t.TempDir(), lease.DefaultRules(time.Minute)
+	st, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: rules})
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := &fullStore{Store: st}
+	r, err := serve(controller.Config{Dir: dir, Dataset: func(string) string { return dir }, Store: full, Heartbeat: time.Minute, TTL: rules.TTL})
 	if err != nil {
 		t.Fatal(err)
 	}

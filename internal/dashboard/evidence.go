@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -85,11 +86,16 @@ func (d *dashboard) measurements(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, r, err)
 		return
 	}
+	late, err := dataset.FindSuperseded(place, keys)
+	if err != nil {
+		d.fail(w, r, err)
+		return
+	}
 	q := query{strings.ToLower(r.URL.Query().Get("q")), r.URL.Query().Get("verdict")}
 	out := rowsView{Rows: []rowView{}, Chunks: len(keys)}
 	read := 0
 	for _, k := range keys {
-		at := cursor{k.Chunk, k.Probe, 0}
+		at := cursor{k.Chunk, k.Probe, k.Late, 0}
 		if k.Survey != id || at.before(from) && !at.same(from) {
 			out.Searched++
 			continue
@@ -102,7 +108,7 @@ func (d *dashboard) measurements(w http.ResponseWriter, r *http.Request) {
 		if at.same(from) {
 			at.row = from.row
 		}
-		if out.Next, err = q.find(place, k, at, &out); err != nil {
+		if out.Next, err = q.find(place, k, late, at, &out); err != nil {
 			d.fail(w, r, err)
 			return
 		}
@@ -118,14 +124,14 @@ func (d *dashboard) measurements(w http.ResponseWriter, r *http.Request) {
 type query struct{ text, verdict string }
 
 // find adds what is in one chunk from a row on; next is where the page is full.
-func (q query) find(place string, k dataset.ChunkKey, at cursor, out *rowsView) (next string, err error) {
+func (q query) find(place string, k dataset.ChunkKey, late *dataset.Superseded, at cursor, out *rowsView) (next string, err error) {
 	row := 0
 	for rec, err := range dataset.ReadChunk(place, k) {
 		if err != nil {
 			return "", err
 		}
 		row++
-		if row <= at.row || !q.matches(&rec) {
+		if row <= at.row || !q.matches(&rec) || late.Row(k, rec.Item) {
 			continue
 		}
 		if len(out.Rows) >= pageRows {
@@ -162,31 +168,35 @@ func (q query) matches(r *dataset.Record) bool {
 type cursor struct {
 	chunk uint32
 	probe string
+	late  uint32
 	row   int
 }
 
-func (c cursor) String() string { return fmt.Sprintf("%d,%d,%s", c.chunk, c.row, c.probe) }
+func (c cursor) String() string { return fmt.Sprintf("%d,%d,%d,%s", c.chunk, c.late, c.row, c.probe) }
 
 func (c cursor) before(d cursor) bool {
-	return cmp.Or(cmp.Compare(c.chunk, d.chunk), cmp.Compare(c.probe, d.probe)) < 0
+	return cmp.Or(cmp.Compare(c.chunk, d.chunk), cmp.Compare(c.probe, d.probe), cmp.Compare(c.late, d.late)) < 0
 }
 
-func (c cursor) same(d cursor) bool { return c.chunk == d.chunk && c.probe == d.probe }
+func (c cursor) same(d cursor) bool {
+	return c.chunk == d.chunk && c.probe == d.probe && c.late == d.late
+}
 
 func parseCursor(s string) (c cursor, err error) {
 	if s == "" {
 		return cursor{}, nil
 	}
-	parts := strings.SplitN(s, ",", 3)
-	if len(parts) < 3 {
+	parts := strings.SplitN(s, ",", 4)
+	if len(parts) < 4 {
 		return c, errors.New("after is not of an answer of ours")
 	}
 	chunk, err1 := strconv.ParseUint(parts[0], 10, 32)
-	row, err2 := strconv.ParseUint(parts[1], 10, 31)
-	if err1 != nil || err2 != nil {
+	late, err2 := strconv.ParseUint(parts[1], 10, 32)
+	row, err3 := strconv.ParseUint(parts[2], 10, 31)
+	if err1 != nil || err2 != nil || err3 != nil {
 		return c, errors.New("after is not of an answer of ours")
 	}
-	return cursor{uint32(chunk), parts[2], int(row)}, nil
+	return cursor{uint32(chunk), parts[3], uint32(late), int(row)}, nil
 }
 
 // evidence is one measurement: query parameters chunk, probe and item.
@@ -212,17 +222,25 @@ func (d *dashboard) evidence(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		plan = measure.Standard // of a later version; the words are the same
 	}
-	for rec, err := range dataset.ReadChunk(place, dataset.ChunkKey{Survey: id, Probe: get("probe"), Chunk: uint32(chunk)}) {
-		if errors.Is(err, fs.ErrNotExist) {
-			break
+	keys, err := dataset.Chunks(place)
+	if err != nil {
+		d.fail(w, r, err)
+		return
+	}
+	want := dataset.ChunkKey{Survey: id, Probe: get("probe"), Chunk: uint32(chunk)}
+	for _, k := range slices.Backward(keys) { // late files first: they count
+		if want.Late = k.Late; k != want {
+			continue
 		}
-		if err != nil {
-			d.fail(w, r, err)
-			return
-		}
-		if rec.Item == item {
-			d.answer(w, r, html.EvidenceOf(plan, rec.Probe, &rec.Measurement))
-			return
+		for rec, err := range dataset.ReadChunk(place, k) {
+			if err != nil {
+				d.fail(w, r, err)
+				return
+			}
+			if rec.Item == item {
+				d.answer(w, r, html.EvidenceOf(plan, rec.Probe, &rec.Measurement))
+				return
+			}
 		}
 	}
 	d.fail(w, r, status.Error(codes.NotFound, "no such measurement is finished"))

@@ -97,8 +97,53 @@ func (l *Labels) At(i int) []uint32 {
 	return l.ids[from:l.ends[i]]
 }
 
-// IDs is the conditions of all rows, one row's after the other's.
-func (l *Labels) IDs() []uint32 { return l.ids }
+// drop removes the rows of items.
+func (b *Batch) drop(items map[uint64]bool) {
+	drop := make([]bool, b.Len)
+	n := 0
+	for i, item := range b.Item {
+		if drop[i] = items[item]; !drop[i] {
+			n++
+		}
+	}
+	b.Len = n
+	b.Item, b.Addr, b.Port, b.Family = without(b.Item, drop), without(b.Addr, drop), without(b.Port, drop), without(b.Family, drop)
+	b.Outcome, b.Verdict, b.Attempts = without(b.Outcome, drop), without(b.Verdict, drop), without(b.Attempts, drop)
+	b.Hostname.data, b.Hostname.ends = withoutLists(b.Hostname.data, b.Hostname.ends, drop)
+	b.Conditions.ids, b.Conditions.ends = withoutLists(b.Conditions.ids, b.Conditions.ends, drop)
+	for _, c := range b.numbers() {
+		*c = without(*c, drop)
+	}
+}
+
+// without is a column without some of its rows; one that was not asked for has
+// none.
+func without[T any](column []T, drop []bool) []T {
+	kept := column[:0]
+	for i, v := range column {
+		if !drop[i] {
+			kept = append(kept, v)
+		}
+	}
+	return kept
+}
+
+// withoutLists is without for a column of lists.
+func withoutLists[T any](data []T, ends []uint32, drop []bool) ([]T, []uint32) {
+	kept, keptEnds, from := data[:0], ends[:0], uint32(0)
+	for i, end := range ends {
+		if !drop[i] {
+			kept = append(kept, data[from:end]...)
+			keptEnds = append(keptEnds, uint32(len(kept)))
+		}
+		from = end
+	}
+	return kept, keptEnds
+}
+
+func (b *Batch) numbers() []*[]int64 {
+	return []*[]int64{&b.Started, &b.DurationUS, &b.PlainConnectUS, &b.PlainFirstByteUS, &b.TFOFirstByteUS, &b.SavedUS}
+}
 
 // reset empties the columns and keeps their memory.
 func (b *Batch) reset() {
@@ -107,7 +152,7 @@ func (b *Batch) reset() {
 	b.Outcome, b.Verdict, b.Attempts = b.Outcome[:0], b.Verdict[:0], b.Attempts[:0]
 	b.Hostname = Strings{b.Hostname.data[:0], b.Hostname.ends[:0]}
 	b.Conditions = Labels{b.Conditions.ids[:0], b.Conditions.ends[:0]}
-	for _, c := range []*[]int64{&b.Started, &b.DurationUS, &b.PlainConnectUS, &b.PlainFirstByteUS, &b.TFOFirstByteUS, &b.SavedUS} {
+	for _, c := range b.numbers() {
 		*c = (*c)[:0]
 	}
 }

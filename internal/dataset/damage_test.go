@@ -44,7 +44,7 @@ func damaged(t *testing.T, dir, path string, content []byte) error {
 func TestDamagedTables(t *testing.T) {
 	for _, table := range []string{measurementsDir, attemptsDir} {
 		dir := sampleDataset(t)
-		path := pathOf(t, dir, ChunkKey{"s1", "local", 0}, table)
+		path := pathOf(t, dir, ChunkKey{Survey: "s1", Probe: "local"}, table)
 		whole, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -77,7 +77,7 @@ func TestDamagedTables(t *testing.T) {
 // A whole table in the place of another is an error too.
 func TestTableOfAnotherKind(t *testing.T) {
 	dir := sampleDataset(t)
-	k := ChunkKey{"s1", "local", 0}
+	k := ChunkKey{Survey: "s1", Probe: "local"}
 	content, err := os.ReadFile(pathOf(t, dir, k, attemptsDir))
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +90,7 @@ func TestTableOfAnotherKind(t *testing.T) {
 // The attempts of another chunk are not taken for the measurement's own.
 func TestAttemptsOfAnotherChunk(t *testing.T) {
 	w := newDataset(t)
-	a, b := ChunkKey{"s1", "local", 0}, ChunkKey{"s1", "local", 1}
+	a, b := ChunkKey{Survey: "s1", Probe: "local"}, ChunkKey{Survey: "s1", Probe: "local", Chunk: 1}
 	if err := w.WriteChunk(a, items(3)); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestDamagedTargets(t *testing.T) {
 		}
 	}
 	// A Parquet file that is not ours.
-	content, err := os.ReadFile(pathOf(t, sampleDataset(t), ChunkKey{"s1", "local", 0}, measurementsDir))
+	content, err := os.ReadFile(pathOf(t, sampleDataset(t), ChunkKey{Survey: "s1", Probe: "local"}, measurementsDir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestDamagedTargets(t *testing.T) {
 // A table is bytes from outside once a dataset was copied around.
 func FuzzReadChunk(f *testing.F) {
 	dir := sampleDataset(f)
-	path := pathOf(f, dir, ChunkKey{"s1", "local", 0}, measurementsDir)
+	path := pathOf(f, dir, ChunkKey{Survey: "s1", Probe: "local"}, measurementsDir)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		f.Fatal(err)

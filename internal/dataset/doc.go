@@ -6,6 +6,8 @@
 //	DIR/targets.parquet                                   the frozen targets in item order, one row group per chunk
 //	DIR/measurements/<survey>.<probe>.<chunk>.parquet     one row per measurement
 //	DIR/attempts/<survey>.<probe>.<chunk>.<sum>.parquet   one row per attempt
+//	DIR/measurements/<survey>.<probe>.<chunk>.late<n>.parquet, DIR/attempts/<survey>.<probe>.<chunk>.late<n>.<sum>.parquet
+//	                                                      what came when the chunk had been written
 //	DIR/mesh/<mesh>.parquet                               one row per measurement between two probes: what both saw
 //
 // DIR is a directory, or an s3:// URL of a prefix in a bucket (see package
@@ -20,8 +22,10 @@
 // none. A chunk's attempts are published before its measurements: where the
 // measurements are, the attempts that they name are too. A chunk is created
 // once, by whoever publishes measurements for it first; writing it again
-// changes nothing. survey.json alone is replaced, atomically, while a survey
-// runs. A survey that is running, was cancelled or was killed therefore leaves a
+// changes nothing. What comes later is in late files, which are created once as
+// well, also when the survey has ended; of a target that is in one, the row of
+// the chunk does not count ([Superseded]). survey.json alone is replaced,
+// atomically. A survey that is running, was cancelled or was killed therefore leaves a
 // dataset that is good to read. Every table is sealed with a checksum over all
 // of it (seal.go), which we check before we read it; damage is an error that
 // names the file.
@@ -30,7 +34,7 @@
 // attempts without measurements, or those of a controller that came second
 // beside those of the first. They go when the dataset is next opened for
 // writing (at once where the chunk has been written, after a day otherwise), and
-// all of them when the survey ends. Readers who come from measurements, as we
+// all of them, but those of late files, when the survey ends. Readers who come from measurements, as we
 // do, never see them. Who reads the attempts table alone, before the survey has
 // ended, joins it with measurements by survey, probe and item, and takes of two
 // files of one chunk the one that the measurements name.

@@ -3,7 +3,6 @@ package dataset
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"io"
 	"syscall"
 )
@@ -16,16 +15,10 @@ const (
 	JSONL Format = "jsonl"
 	// CSV is RFC 4180 with a header, one line per measurement.
 	CSV Format = "csv"
+	// Pairs is one JSON object per line and pair of a mesh, with what the server
+	// saw of every connection.
+	Pairs Format = "mesh"
 )
-
-// ParseFormat is the inverse of the conversion to string.
-func ParseFormat(s string) (Format, error) {
-	switch f := Format(s); f {
-	case JSONL, CSV:
-		return f, nil
-	}
-	return "", fmt.Errorf("unknown format %q: want jsonl or csv", s)
-}
 
 // Export streams every measurement of the dataset to w, one per line, in the
 // order of [Read]. Names and values are those of the tables (SCHEMA.md), with
@@ -35,6 +28,10 @@ func ParseFormat(s string) (Format, error) {
 // JSON has the attempts as a list of objects. CSV has one column for them,
 // attempts_made, with a word per attempt: kind, option kind, acked of sent SYN
 // bytes, end, errno, as in "plain:response data34(202/202):response".
+//
+// Pairs has the mesh table (SCHEMA.md); in place of its evidence are arrivals
+// and alarms, as [tfo.ArrivalJSON] and [tfo.AlarmJSON] have them, each arrival
+// with the attempt it is of. A dataset without a mesh has none.
 //
 // A reader that goes away (EPIPE) has what it wants: that is no error.
 func Export(dir string, f Format, w io.Writer) error {
@@ -55,6 +52,9 @@ type exporter struct {
 }
 
 func (e *exporter) export(dir string, f Format) error {
+	if f == Pairs {
+		return e.pairs(dir)
+	}
 	add := appendJSONLine
 	if f == CSV {
 		add = appendCSVLine

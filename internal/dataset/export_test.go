@@ -36,7 +36,7 @@ func exported(t testing.TB, dir string, f Format) string {
 func sampleDataset(t testing.TB) string {
 	t.Helper()
 	w := newDataset(t)
-	if err := w.WriteChunk(ChunkKey{"s1", "local", 0}, []measure.Measurement{supportedTarget(), unresolvedTarget()}); err != nil {
+	if err := w.WriteChunk(ChunkKey{Survey: "s1", Probe: "local"}, []measure.Measurement{supportedTarget(), unresolvedTarget()}); err != nil {
 		t.Fatal(err)
 	}
 	return w.Dir()
@@ -69,7 +69,7 @@ func TestExportJSONL(t *testing.T) {
 	chunk := uint32(0)
 	rapid.Check(t, func(t *rapid.T) {
 		m := genMeasurement().Draw(t, "measurement")
-		k := ChunkKey{"s1", "local", chunk}
+		k := ChunkKey{Survey: "s1", Probe: "local", Chunk: chunk}
 		chunk++
 		if err := w.WriteChunk(k, []measure.Measurement{m}); err != nil {
 			t.Fatal(err)
@@ -143,7 +143,7 @@ func bigDataset(t testing.TB) string {
 	for i := range ms {
 		ms[i] = supportedTarget()
 	}
-	if err := w.WriteChunk(ChunkKey{"s1", "local", 0}, ms); err != nil {
+	if err := w.WriteChunk(ChunkKey{Survey: "s1", Probe: "local"}, ms); err != nil {
 		t.Fatal(err)
 	}
 	return w.Dir()
@@ -176,17 +176,6 @@ func TestExportOutputFull(t *testing.T) {
 	defer full.Close()
 	if err := Export(bigDataset(t), CSV, full); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("%v is not ENOSPC", err)
-	}
-}
-
-func TestParseFormat(t *testing.T) {
-	for _, f := range []Format{JSONL, CSV} {
-		if got, err := ParseFormat(string(f)); got != f || err != nil {
-			t.Errorf("%s: %v, %v", f, got, err)
-		}
-	}
-	if _, err := ParseFormat("xml"); err == nil {
-		t.Error("xml is no format")
 	}
 }
 

@@ -149,11 +149,15 @@ func Missing(dir, survey string, files []File) ([]File, error) {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if err := p.Prepare(measurementsDir, attemptsDir, meshDir); err != nil {
+	dirs := []string{measurementsDir, attemptsDir}
+	if slices.ContainsFunc(files, func(f File) bool { return strings.HasPrefix(f.Name, meshDir+"/") }) {
+		dirs = append(dirs, meshDir)
+	}
+	if err := p.Prepare(dirs...); err != nil {
 		return nil, err
 	}
 	have := make(map[File]bool)
-	for _, d := range []string{"", measurementsDir, attemptsDir, meshDir} {
+	for _, d := range append(dirs, "") {
 		infos, err := p.List(d)
 		if err != nil {
 			return nil, err

@@ -14,11 +14,13 @@ type join struct {
 	measurement *measurementRow
 	attempts    []attemptRow
 
+	file          ChunkKey
 	measurements  *table[measurementRow]
 	attemptsTable *table[attemptRow]
+	superseded    map[uint64]bool // items whose rows do not count
 }
 
-// joins gives every measurement of the dataset.
+// joins gives every measurement of the dataset that counts.
 func joins(dir string) iter.Seq2[*join, error] {
 	return func(yield func(*join, error) bool) {
 		p, err := place.At(dir)
@@ -26,7 +28,7 @@ func joins(dir string) iter.Seq2[*join, error] {
 			yield(nil, err)
 			return
 		}
-		keys, err := chunks(p)
+		keys, late, err := chunksAndLate(p)
 		if err != nil {
 			yield(nil, err)
 			return
@@ -36,6 +38,7 @@ func joins(dir string) iter.Seq2[*join, error] {
 				yield(nil, err)
 				return
 			}
+			j.superseded = late.of(j.file)
 			if !j.each(yield) {
 				return
 			}
@@ -43,7 +46,7 @@ func joins(dir string) iter.Seq2[*join, error] {
 	}
 }
 
-// joinsOf gives the measurements of one chunk.
+// joinsOf gives what is in one chunk's file.
 func joinsOf(p place.Place, k ChunkKey) iter.Seq2[*join, error] {
 	return func(yield func(*join, error) bool) {
 		j, err := openJoin(p, k)
@@ -68,7 +71,7 @@ func openJoin(p place.Place, k ChunkKey) (*join, error) {
 		measurements.Close()
 		return nil, err
 	}
-	return &join{measurements: measurements, attemptsTable: attempts}, nil
+	return &join{file: k, measurements: measurements, attemptsTable: attempts}, nil
 }
 
 func (j *join) Close() error {
@@ -87,6 +90,9 @@ func (j *join) each(yield func(*join, error) bool) bool {
 		if err != nil {
 			yield(nil, err)
 			return false
+		}
+		if j.superseded[uint64(j.measurement.Item)] {
+			continue
 		}
 		if !yield(j, nil) {
 			return false

@@ -14,6 +14,9 @@ import (
 type ChunkKey struct {
 	Survey, Probe string
 	Chunk         uint32
+	// Late is 0 for what was written when the chunk was finished. What came
+	// after that is in files of its own, from 1 on: see [Superseded].
+	Late uint32
 }
 
 // The tables that are kept in one file per chunk.
@@ -24,17 +27,28 @@ const (
 )
 
 func (k ChunkKey) String() string {
-	return fmt.Sprintf("survey %s probe %s chunk %d", k.Survey, k.Probe, k.Chunk)
+	s := fmt.Sprintf("survey %s probe %s chunk %d", k.Survey, k.Probe, k.Chunk)
+	if k.Late > 0 {
+		s += fmt.Sprintf(" late %d", k.Late)
+	}
+	return s
 }
 
 func (k ChunkKey) compare(l ChunkKey) int {
-	return cmp.Or(cmp.Compare(k.Survey, l.Survey), cmp.Compare(k.Chunk, l.Chunk), cmp.Compare(k.Probe, l.Probe))
+	return cmp.Or(cmp.Compare(k.Survey, l.Survey), cmp.Compare(k.Chunk, l.Chunk), cmp.Compare(k.Probe, l.Probe), cmp.Compare(k.Late, l.Late))
 }
 
 // stem is what the names of the chunk's files begin with.
 func (k ChunkKey) stem() string {
-	return fmt.Sprintf("%s.%s.%010d", escape(k.Survey), escape(k.Probe), k.Chunk)
+	s := fmt.Sprintf("%s.%s.%010d", escape(k.Survey), escape(k.Probe), k.Chunk)
+	if k.Late > 0 {
+		s += "." + lateMark + strconv.FormatUint(uint64(k.Late), 10)
+	}
+	return s
 }
+
+// lateMark comes before the number of a late file, and in no id.
+const lateMark = "late"
 
 // measurements is the name of the file with the chunk's measurements.
 func (k ChunkKey) measurements() string { return measurementsDir + "/" + k.stem() + tableExt }
@@ -91,17 +105,29 @@ func unescape(s string) (string, bool) {
 func parseKey(name string) (k ChunkKey, id string, ok bool) {
 	name, ok = strings.CutSuffix(name, tableExt)
 	parts := strings.Split(name, ".")
-	if len(parts) == 4 {
-		id, parts = parts[3], parts[:3]
-		ok = ok && validID(id)
-	}
-	if !ok || len(parts) != 3 || len(parts[2]) != 10 {
+	if !ok || len(parts) < 3 || len(parts[2]) != 10 {
 		return ChunkKey{}, "", false
 	}
-	survey, ok1 := unescape(parts[0])
-	probe, ok2 := unescape(parts[1])
+	var ok1, ok2 bool
+	k.Survey, ok1 = unescape(parts[0])
+	k.Probe, ok2 = unescape(parts[1])
 	chunk, err := strconv.ParseUint(parts[2], 10, 32)
-	return ChunkKey{survey, probe, uint32(chunk)}, id, ok1 && ok2 && err == nil
+	k.Chunk = uint32(chunk)
+	if parts = parts[3:]; len(parts) > 0 {
+		if n, late := strings.CutPrefix(parts[0], lateMark); late {
+			late, err := strconv.ParseUint(n, 10, 32)
+			k.Late, parts = uint32(late), parts[1:]
+			ok = err == nil && late > 0 && strconv.FormatUint(late, 10) == n
+		}
+	}
+	if len(parts) > 0 {
+		id = parts[0]
+		ok = ok && len(parts) == 1 && validID(id)
+	}
+	if !ok || !ok1 || !ok2 || err != nil || k.Survey == "" || k.Probe == "" {
+		return ChunkKey{}, "", false
+	}
+	return k, id, true
 }
 
 // idOf is the id of attempts whose table sums up to sum: their content gives
@@ -113,8 +139,9 @@ func validID(id string) bool {
 	return err == nil && idOf(uint32(n)) == id
 }
 
-// Chunks lists the chunks that are in the dataset, by survey, chunk and probe:
-// what all probes saw of one chunk is together. A directory in which no chunk
+// Chunks lists the chunks that are in the dataset, by survey, chunk and probe,
+// late files after what they are late for: what all probes saw of one chunk is
+// together. A directory in which no chunk
 // was finished yet has none; that is no error.
 func Chunks(dir string) ([]ChunkKey, error) {
 	p, err := place.At(dir)
@@ -122,6 +149,16 @@ func Chunks(dir string) ([]ChunkKey, error) {
 		return nil, err
 	}
 	return chunks(p)
+}
+
+// chunksAndLate are the chunks of a dataset, and which of their rows do not count.
+func chunksAndLate(p place.Place) ([]ChunkKey, *Superseded, error) {
+	keys, err := chunks(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	late, err := superseded(p, keys)
+	return keys, late, err
 }
 
 func chunks(p place.Place) ([]ChunkKey, error) {

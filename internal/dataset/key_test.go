@@ -12,7 +12,10 @@ import (
 // Any survey and probe make a file name, and a different one each.
 func TestKeyPath(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		k := ChunkKey{rapid.String().Draw(t, "survey"), rapid.String().Draw(t, "probe"), rapid.Uint32().Draw(t, "chunk")}
+		k := ChunkKey{
+			Survey: rapid.StringN(1, -1, -1).Draw(t, "survey"), Probe: rapid.StringN(1, -1, -1).Draw(t, "probe"), Chunk: rapid.Uint32().Draw(t, "chunk"),
+			Late: rapid.OneOf(rapid.Just(uint32(0)), rapid.Uint32()).Draw(t, "late"),
+		}
 		id := rapid.SampledFrom([]string{"", "0123abcd", "ffffffff"}).Draw(t, "id")
 		for name, want := range map[string]string{k.measurements(): "", k.attempts(id): id} {
 			if got, gotID, ok := parseKey(path.Base(name)); got != k || gotID != want || !ok {
@@ -26,7 +29,8 @@ func TestKeyPath(t *testing.T) {
 }
 
 func FuzzParseKey(f *testing.F) {
-	for _, s := range []string{"s1.local.0000000000.parquet", "%2F.%25.4294967295.parquet", "a.b.c", "a.b.4294967296.parquet", ".tmp-1", "%2.%zz.0000000001.parquet", "%41.b.0000000001.parquet", "a.b.0000000001.0123abcd.parquet", "a.b.0000000001.0123ABCD.parquet", "a.b.0000000001..parquet"} {
+	for _, s := range []string{"s1.local.0000000000.parquet", "%2F.%25.4294967295.parquet", "a.b.c", "a.b.4294967296.parquet", ".tmp-1", "%2.%zz.0000000001.parquet", "%41.b.0000000001.parquet", "a.b.0000000001.0123abcd.parquet", "a.b.0000000001.0123ABCD.parquet", "a.b.0000000001..parquet", "..0000000000.parquet",
+		"a.b.0000000001.late1.parquet", "a.b.0000000001.late12.0123abcd.parquet", "a.b.0000000001.late0.parquet", "a.b.0000000001.late01.parquet", "a.b.0000000001.late4294967296.parquet"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
@@ -40,8 +44,8 @@ func FuzzParseKey(f *testing.F) {
 // All probes of a chunk are together, the chunks in order.
 func TestChunksOrder(t *testing.T) {
 	w := newDataset(t)
-	want := []ChunkKey{{"s1", "a.b", 0}, {"s1", "c", 0}, {"s1", "c", 2}, {"s1", "a.b", 10}, {"s2", "a.b", 1}}
-	for _, i := range []int{3, 1, 4, 0, 2} {
+	want := []ChunkKey{{"s1", "a.b", 0, 0}, {"s1", "c", 0, 0}, {"s1", "c", 0, 2}, {"s1", "c", 2, 0}, {"s1", "a.b", 10, 0}, {"s2", "a.b", 1, 0}}
+	for _, i := range []int{3, 1, 4, 0, 5, 2} {
 		if err := w.WriteChunk(want[i], nil); err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +54,7 @@ func TestChunksOrder(t *testing.T) {
 	if err != nil || !slices.Equal(got, want) {
 		t.Fatalf("%v, %v", got, err)
 	}
-	if err := w.WriteChunk(ChunkKey{"s1", strings.Repeat("p", 300), 0}, nil); err == nil {
+	if err := w.WriteChunk(ChunkKey{Survey: "s1", Probe: strings.Repeat("p", 300)}, nil); err == nil {
 		t.Error("a name longer than the file system takes is an error")
 	}
 }

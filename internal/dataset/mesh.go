@@ -185,28 +185,34 @@ func ReadMesh(dir string) iter.Seq2[MeshRow, error] {
 
 // meshRowsOf reports whether to go on with the next table.
 func meshRowsOf(p place.Place, name string, yield func(MeshRow, error) bool) bool {
-	t, err := openTable[meshRow](p, name)
-	if err != nil {
-		yield(MeshRow{}, err)
-		return false
+	for stored, err := range storedMesh(p, name) {
+		var r MeshRow
+		if err == nil {
+			if r, err = stored.row(); err != nil {
+				err = inFile(p.Path(name), err)
+			}
+		}
+		if !yield(r, err) || err != nil {
+			return false
+		}
 	}
-	defer t.Close()
-	for {
-		stored, err := t.next()
-		if err == io.EOF {
-			return true
-		}
+	return true
+}
+
+// storedMesh streams a table as it is. It ends after the first error.
+func storedMesh(p place.Place, name string) iter.Seq2[*meshRow, error] {
+	return func(yield func(*meshRow, error) bool) {
+		t, err := openTable[meshRow](p, name)
 		if err != nil {
-			yield(MeshRow{}, err)
-			return false
+			yield(nil, err)
+			return
 		}
-		r, err := stored.row()
-		if err != nil {
-			yield(MeshRow{}, t.wrap(err))
-			return false
-		}
-		if !yield(r, nil) {
-			return false
+		defer t.Close()
+		for {
+			stored, err := t.next()
+			if err == io.EOF || !yield(stored, err) || err != nil {
+				return
+			}
 		}
 	}
 }

@@ -274,7 +274,7 @@ func TestDamagedMesh(t *testing.T) {
 	if err := read(whole); err != nil {
 		t.Error(err)
 	}
-	other, err := os.ReadFile(pathOf(t, sampleDataset(t), ChunkKey{"s1", "local", 0}, attemptsDir))
+	other, err := os.ReadFile(pathOf(t, sampleDataset(t), ChunkKey{Survey: "s1", Probe: "local"}, attemptsDir))
 	if err != nil {
 		t.Fatal(err)
 	}

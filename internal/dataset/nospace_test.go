@@ -58,7 +58,7 @@ func fullDisk(t *testing.T, dir string) {
 			ms[i].Attempts[seq].InfoFinal = fmt.Appendf(nil, "%x", uint64(i*7+seq)*0x9E3779B97F4A7C15)
 		}
 	}
-	k := ChunkKey{"s1", "local", 0}
+	k := ChunkKey{Survey: "s1", Probe: "local"}
 
 	// Let the writing fail later and later, until it does not fail.
 	failed := 0

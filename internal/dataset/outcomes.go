@@ -23,6 +23,12 @@ func ChunkOutcomes(dir string, k ChunkKey) iter.Seq2[ItemOutcome, error] {
 			yield(ItemOutcome{}, err)
 			return
 		}
+		outcomesIn(p, k)(yield)
+	}
+}
+
+func outcomesIn(p place.Place, k ChunkKey) iter.Seq2[ItemOutcome, error] {
+	return func(yield func(ItemOutcome, error) bool) {
 		d := decoder{columns: ColItem | ColOutcome | ColVerdict}
 		var b Batch
 		content, err := p.Load(k.measurements(), nil)

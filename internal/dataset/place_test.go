@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -98,7 +99,7 @@ func TestDatasetInAPlace(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k := ChunkKey{"s1", "local", 0}
+		k := ChunkKey{Survey: "s1", Probe: "local"}
 		if created, err := a.CreateChunk(k, items(3)); !created || err != nil {
 			t.Fatal(created, err)
 		}
@@ -146,7 +147,7 @@ func TestReadBackFromABucket(t *testing.T) {
 		for i := range cap(ms) {
 			ms = append(ms, genMeasurement().Example(i))
 		}
-		if err := w.WriteChunk(ChunkKey{"s1", "p", 0}, ms); err != nil {
+		if err := w.WriteChunk(ChunkKey{Survey: "s1", Probe: "p", Chunk: 0}, ms); err != nil {
 			t.Fatal(err)
 		}
 		got := readAll(t, dir)
@@ -182,7 +183,7 @@ func TestWritersInSeveralProcesses(t *testing.T) {
 			for i, w := range writers {
 				wg.Go(func() {
 					// Two of them have the same.
-					created, err := w.CreateChunk(ChunkKey{"s1", "local", chunk}, items(10+20*(i/2)))
+					created, err := w.CreateChunk(ChunkKey{Survey: "s1", Probe: "local", Chunk: chunk}, items(10+20*(i/2)))
 					if err != nil {
 						t.Error(err)
 					}
@@ -211,7 +212,7 @@ func TestStoreFailsInTheMiddleOfAChunk(t *testing.T) {
 	s := s3test.Start(t)
 	dir := s.URL("fleet")
 	w := create(t, dir)
-	k := ChunkKey{"s1", "local", 0}
+	k := ChunkKey{Survey: "s1", Probe: "local"}
 	for _, table := range []string{attemptsDir, measurementsDir} {
 		s.Break(func(r *http.Request) s3test.Fault {
 			if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/"+table+"/") {
@@ -288,13 +289,13 @@ func TestMirror(t *testing.T) {
 			t.Fatal(err)
 		}
 		for c := range uint32(3) {
-			if err := w.WriteChunk(ChunkKey{"s1", "a/b", c}, items(50)); err != nil {
+			if err := w.WriteChunk(ChunkKey{Survey: "s1", Probe: "a/b", Chunk: c}, items(50)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		// Attempts that were never given measurements, and a loser's.
 		for _, c := range []uint32{1, 7} {
-			if err := putAttempts(w, ChunkKey{"s1", "a/b", c}, items(7)); err != nil {
+			if err := putAttempts(w, ChunkKey{Survey: "s1", Probe: "a/b", Chunk: c}, items(7)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -341,6 +342,9 @@ func TestMirror(t *testing.T) {
 		if _, err := Missing(to, "s2", files); err == nil || !strings.Contains(err.Error(), "holds survey s1, not s2") {
 			t.Errorf("into another survey: %v", err)
 		}
+		if _, err := os.Stat(Join(to, meshDir)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a place for meshes in the copy of a dataset that has none: %v", err)
+		}
 	})
 }
 
@@ -356,7 +360,7 @@ func putAttempts(w *Writer, k ChunkKey, ms []measure.Measurement) error {
 
 func TestReceiveRefuses(t *testing.T) {
 	from, to := newDataset(t), t.TempDir()
-	k := ChunkKey{"s1", "local", 0}
+	k := ChunkKey{Survey: "s1", Probe: "local"}
 	if err := from.WriteChunk(k, items(50)); err != nil {
 		t.Fatal(err)
 	}
@@ -390,9 +394,9 @@ func TestReceiveRefuses(t *testing.T) {
 }
 
 func FuzzFileName(f *testing.F) {
-	k := ChunkKey{"s/1", "..", 7}
+	k := ChunkKey{Survey: "s/1", Probe: "..", Chunk: 7}
 	for _, s := range []string{surveyFile, targetsFile, k.measurements(), k.attempts("0123abcd"), k.attempts(""), "../survey.json", "measurements/../survey.json",
-		"/etc/passwd", "attempts/" + k.stem() + ".parquet/../x", "measurements\\x.parquet", "", ".", "measurements//" + k.stem() + tableExt} {
+		"/etc/passwd", "attempts/" + k.stem() + ".parquet/../x", "measurements\\x.parquet", "", ".", "measurements//" + k.stem() + tableExt, "attempts/..0000000000.parquet"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {

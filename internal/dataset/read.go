@@ -15,7 +15,7 @@ type Record struct {
 	measure.Measurement
 }
 
-// Read streams every measurement with its attempts, chunk by chunk in the
+// Read streams every measurement that counts with its attempts, chunk by chunk in the
 // order of [Chunks] and within a chunk in the order written. It ends after the
 // first error; errors of damaged files name the file.
 func Read(dir string) iter.Seq2[Record, error] {
@@ -33,7 +33,7 @@ func Read(dir string) iter.Seq2[Record, error] {
 	}
 }
 
-// ReadChunk is [Read] for one chunk.
+// ReadChunk is [Read] for one chunk, with rows that are [Superseded].
 func ReadChunk(dir string, k ChunkKey) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		p, err := place.At(dir)
@@ -68,7 +68,7 @@ func (j *join) record() (Record, error) {
 			return Record{}, j.attemptsTable.wrap(err)
 		}
 	}
-	return Record{j.measurement.key(), m}, nil
+	return Record{j.measurement.key(j.file.Late), m}, nil
 }
 
 // Row is a measurement without its attempts, as the measurements table has it:
@@ -92,29 +92,37 @@ func Rows(dir string) iter.Seq2[Row, error] {
 			yield(Row{}, err)
 			return
 		}
-		keys, err := chunks(p)
+		keys, late, err := chunksAndLate(p)
 		if err != nil {
 			yield(Row{}, err)
 			return
 		}
-		for t, err := range opened(p, keys, openRows) {
+		for f, err := range opened(p, keys, openRows) {
 			if err != nil {
 				yield(Row{}, err)
 				return
 			}
-			if !rowsOf(t, yield) {
+			if !f.each(late.of(f.file), yield) {
 				return
 			}
 		}
 	}
 }
 
-func openRows(p place.Place, k ChunkKey) (*table[measurementRow], error) {
-	return openTable[measurementRow](p, k.measurements())
+// rows are those of a file of measurements.
+type rows struct {
+	*table[measurementRow]
+	file ChunkKey
 }
 
-// rowsOf reports whether to go on with the next chunk.
-func rowsOf(t *table[measurementRow], yield func(Row, error) bool) bool {
+func openRows(p place.Place, k ChunkKey) (rows, error) {
+	t, err := openTable[measurementRow](p, k.measurements())
+	return rows{t, k}, err
+}
+
+// each gives the rows that count, and reports whether to go on with the next
+// chunk.
+func (t rows) each(superseded map[uint64]bool, yield func(Row, error) bool) bool {
 	for {
 		r, err := t.next()
 		if err == io.EOF {
@@ -124,13 +132,16 @@ func rowsOf(t *table[measurementRow], yield func(Row, error) bool) bool {
 			yield(Row{}, err)
 			return false
 		}
+		if superseded[uint64(r.Item)] {
+			continue
+		}
 		m, err := r.measurement()
 		if err != nil {
 			yield(Row{}, t.wrap(err))
 			return false
 		}
 		if !yield(Row{
-			Record:           Record{r.key(), m},
+			Record:           Record{r.key(t.file.Late), m},
 			Made:             int(r.Attempts),
 			Family:           int(r.Family),
 			PlainConnectUS:   or(r.PlainConnectUS, tfo.NotKnown),

@@ -52,7 +52,7 @@ func TestRoundTrip(t *testing.T) {
 	var all []Record
 	chunk := uint32(0)
 	rapid.Check(t, func(t *rapid.T) {
-		k := ChunkKey{"s1", "local", chunk}
+		k := ChunkKey{Survey: "s1", Probe: "local", Chunk: chunk}
 		ms := rapid.SliceOfN(genMeasurement(), 0, 8).Draw(t, "measurements")
 		if err := w.WriteChunk(k, ms); err != nil {
 			t.Fatal(err)

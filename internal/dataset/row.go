@@ -159,7 +159,9 @@ func (r *attemptRow) fill(k *ChunkKey, m *measure.Measurement, seq int, target s
 	r.InfoHandshake, r.InfoFinal = e.InfoHandshake, e.InfoFinal
 }
 
-func (r *measurementRow) key() ChunkKey { return ChunkKey{r.Survey, r.Probe, uint32(r.Chunk)} }
+func (r *measurementRow) key(late uint32) ChunkKey {
+	return ChunkKey{r.Survey, r.Probe, uint32(r.Chunk), late}
+}
 
 // measurement is the inverse of fill, without the attempts.
 func (r *measurementRow) measurement() (m measure.Measurement, err error) {

@@ -80,7 +80,7 @@ func TestScanIsRows(t *testing.T) {
 		for i := range ms {
 			ms[i] = genMeasurement().Example(seed + i)
 		}
-		if err := w.WriteChunk(ChunkKey{"s1", []string{"a", "b.c"}[chunk%2], uint32(chunk)}, ms); err != nil {
+		if err := w.WriteChunk(ChunkKey{Survey: "s1", Probe: []string{"a", "b.c"}[chunk%2], Chunk: uint32(chunk)}, ms); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -116,7 +116,7 @@ func TestScanRuns(t *testing.T) {
 			return ms
 		}
 		write := func(probe string, chunk uint32, first, n int) ChunkKey {
-			k := ChunkKey{"s1", probe, chunk}
+			k := ChunkKey{Survey: "s1", Probe: probe, Chunk: chunk}
 			if err := w.WriteChunk(k, from(first, n)); err != nil {
 				t.Fatal(err)
 			}
@@ -172,7 +172,7 @@ func TestScanEnds(t *testing.T) {
 	eachPlace(t, func(t *testing.T, dir string) {
 		w := create(t, dir)
 		for chunk := range uint32(40) {
-			if err := w.WriteChunk(ChunkKey{"s1", "a", chunk}, items(1)); err != nil {
+			if err := w.WriteChunk(ChunkKey{Survey: "s1", Probe: "a", Chunk: chunk}, items(1)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -203,7 +203,7 @@ func TestScanEnds(t *testing.T) {
 		if err := f.Finish(); err != nil {
 			t.Fatal(err)
 		}
-		k := ChunkKey{"s1", "a", 7}
+		k := ChunkKey{Survey: "s1", Probe: "a", Chunk: 7}
 		if err := f.Replace(base(k.measurements())); err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +217,7 @@ func TestScanEnds(t *testing.T) {
 // A table with other columns, and one of another kind, are refused with a name.
 func TestScanOfAnotherTable(t *testing.T) {
 	w := newDataset(t)
-	k := ChunkKey{"s1", "a", 0}
+	k := ChunkKey{Survey: "s1", Probe: "a", Chunk: 0}
 	if err := w.WriteChunk(k, items(3)); err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestScanOfAnotherTable(t *testing.T) {
 // A footer that is longer than was guessed is read whole.
 func TestItemsOfLongFooter(t *testing.T) {
 	w := newDataset(t)
-	k := ChunkKey{"s1", "a", 0}
+	k := ChunkKey{Survey: "s1", Probe: "a", Chunk: 0}
 	f, err := w.p.New(measurementsDir)
 	if err != nil {
 		t.Fatal(err)

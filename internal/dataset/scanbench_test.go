@@ -32,7 +32,7 @@ func scanDataset(b *testing.B) (dir string, rows int) {
 			ms[i].Item = uint64(chunk)*uint64(len(ms)) + uint64(i)
 		}
 		for _, probe := range []string{"a", "b"} {
-			if err := w.WriteChunk(ChunkKey{"s1", probe, chunk}, ms); err != nil {
+			if err := w.WriteChunk(ChunkKey{Survey: "s1", Probe: probe, Chunk: chunk}, ms); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -21,7 +21,7 @@ func (s *Scan) run(ctx context.Context, n int, dir string, visit []func(*Batch) 
 	if err != nil {
 		return err
 	}
-	keys, err := chunks(p)
+	keys, late, err := chunksAndLate(p)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (s *Scan) run(ctx context.Context, n int, dir string, visit []func(*Batch) 
 	var wg sync.WaitGroup
 	for _, v := range visit {
 		wg.Go(func() {
-			if err := s.visit(ctx, n, p, files, v); err != nil {
+			if err := s.visit(ctx, n, p, late, files, v); err != nil {
 				stop(err)
 			}
 		})
@@ -45,8 +45,8 @@ func (s *Scan) run(ctx context.Context, n int, dir string, visit []func(*Batch) 
 }
 
 // visit hands one visitor the batches of the runs it takes.
-func (s *Scan) visit(ctx context.Context, n int, p place.Place, runs <-chan []*loading, visit func(*Batch) error) error {
-	d := decoder{columns: s.columns, labels: &s.labels}
+func (s *Scan) visit(ctx context.Context, n int, p place.Place, late *Superseded, runs <-chan []*loading, visit func(*Batch) error) error {
+	d := decoder{labels: &s.labels}
 	b := Batch{Dir: n}
 	var buf []byte
 	for run := range runs {
@@ -57,9 +57,19 @@ func (s *Scan) visit(ctx context.Context, n int, p place.Place, runs <-chan []*l
 			}
 			b.reset()
 			b.ChunkKey, b.Last = l.key, i == len(run)-1
+			superseded := late.of(l.key)
+			if d.columns = s.columns; len(superseded) > 0 {
+				d.columns |= ColItem
+			}
 			err = d.decode(content, &b)
 			if buf = content; err != nil {
 				return inFile(p.Path(l.key.measurements()), err)
+			}
+			if len(superseded) > 0 {
+				b.drop(superseded)
+			}
+			if s.columns&ColItem == 0 {
+				b.Item = b.Item[:0]
 			}
 			l.done()
 			if err := visit(&b); err != nil {
@@ -136,14 +146,17 @@ const footerGuess = 16 << 10
 // one that does not say it, all items there may be.
 func itemsOf(p place.Place, name string) (first, last int64, err error) {
 	tail, size, err := p.Tail(name, footerGuess)
-	if err == nil && int64(len(tail)) < size {
-		var start int64
-		if start, err = footerStart(tailReader{tail, size}, size); err == nil && start < size-int64(len(tail)) {
-			tail, size, err = p.Tail(name, size-start)
-		}
-	}
 	if err != nil {
 		return 0, 0, err
+	}
+	start, err := footerStart(tailReader{tail, size}, size)
+	if err != nil {
+		return 0, 0, inFile(p.Path(name), err)
+	}
+	if start < size-int64(len(tail)) {
+		if tail, size, err = p.Tail(name, size-start); err != nil {
+			return 0, 0, err
+		}
 	}
 	pf, err := parquet.OpenFile(tailReader{tail, size}, size, parquet.SkipMagicBytes(true), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true), parquet.FileSchema(measurementSchema))
 	if err != nil {

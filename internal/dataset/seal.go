@@ -59,11 +59,13 @@ func (s *sealer) seal() error {
 // footerStart is the offset of the footer in a Parquet file of that size.
 func footerStart(f io.ReaderAt, size int64) (int64, error) {
 	var trailer [trailerSize]byte
-	if size < trailerSize {
-		return 0, io.ErrUnexpectedEOF
+	if size >= trailerSize {
+		if _, err := f.ReadAt(trailer[:], size-trailerSize); err != nil {
+			return 0, err
+		}
 	}
-	if _, err := f.ReadAt(trailer[:], size-trailerSize); err != nil {
-		return 0, err
+	if string(trailer[4:]) != "PAR1" {
+		return 0, errors.New("cut off or damaged: it does not end as a table does")
 	}
 	start := size - trailerSize - int64(binary.LittleEndian.Uint32(trailer[:]))
 	if start < 0 {

@@ -86,8 +86,16 @@ type Probe struct {
 
 const surveyFile = "survey.json"
 
+// ErrVersion is of a dataset that another version of the program wrote, which
+// this one cannot read.
+var ErrVersion = errors.New("another version of this program wrote it")
+
+// ErrDamaged is of a survey.json that is none.
+var ErrDamaged = errors.New("damaged")
+
 // ReadSurvey reads DIR/survey.json. The error is fs.ErrNotExist when there is
-// none, and says so when a newer version wrote it.
+// none, [ErrVersion] when it cannot be understood, and [ErrDamaged] when it
+// cannot be parsed.
 func ReadSurvey(dir string) (*Survey, error) {
 	p, err := place.At(dir)
 	if err != nil {
@@ -103,10 +111,10 @@ func ReadSurvey(dir string) (*Survey, error) {
 	path := p.Path(surveyFile)
 	var s Survey
 	if err := json.Unmarshal(b, &s); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w: %w", path, ErrDamaged, err)
 	}
 	if s.Schema < 1 || s.Schema > SchemaVersion {
-		return nil, fmt.Errorf("%s: schema version %d, this program reads 1 to %d", path, s.Schema, SchemaVersion)
+		return nil, fmt.Errorf("%s: %w: schema version %d, this one reads 1 to %d", path, ErrVersion, s.Schema, SchemaVersion)
 	}
 	return &s, nil
 }

@@ -51,8 +51,8 @@ func (w *Writer) sweep(age time.Duration) error {
 			if named == id {
 				continue
 			}
-		} else if time.Since(i.Modified) < age {
-			continue
+		} else if since := time.Since(i.Modified); since < age || k.Late > 0 && since < forsaken {
+			continue // late files are written also when the survey has ended
 		}
 		if err := w.p.Remove(attemptsDir + "/" + i.Name); err != nil {
 			return err

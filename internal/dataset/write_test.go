@@ -59,7 +59,7 @@ func files(t testing.TB, dir string) (names []string) {
 // A chunk is created once: what comes later changes nothing.
 func TestChunkIsCreatedOnce(t *testing.T) {
 	w := newDataset(t)
-	k := ChunkKey{"s1", "local", 7}
+	k := ChunkKey{Survey: "s1", Probe: "local", Chunk: 7}
 	if have, err := w.Has(k); have || err != nil {
 		t.Fatal(have, err)
 	}
@@ -86,7 +86,7 @@ func TestChunkIsCreatedOnceConcurrently(t *testing.T) {
 	for chunk := range uint32(4) {
 		for n := range 4 {
 			wg.Go(func() {
-				if err := w.WriteChunk(ChunkKey{"s1", "local", chunk}, items(20*n)); err != nil {
+				if err := w.WriteChunk(ChunkKey{Survey: "s1", Probe: "local", Chunk: chunk}, items(20*n)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -121,11 +121,11 @@ func exists(path string) bool {
 // not what another one may be about to finish.
 func TestCrashLeftovers(t *testing.T) {
 	w := newDataset(t)
-	if err := w.WriteChunk(ChunkKey{"s1", "local", 0}, items(2)); err != nil {
+	if err := w.WriteChunk(ChunkKey{Survey: "s1", Probe: "local"}, items(2)); err != nil {
 		t.Fatal(err)
 	}
-	old := orphan(t, w, ChunkKey{"s1", "local", 1}, items(2))
-	young := orphan(t, w, ChunkKey{"s1", "local", 2}, items(2))
+	old := orphan(t, w, ChunkKey{Survey: "s1", Probe: "local", Chunk: 1}, items(2))
+	young := orphan(t, w, ChunkKey{Survey: "s1", Probe: "local", Chunk: 2}, items(2))
 	then := time.Now().Add(-forsaken - time.Hour)
 	if err := os.Chtimes(old, then, then); err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func TestCrashLeftovers(t *testing.T) {
 	if exists(old) || !exists(young) {
 		t.Errorf("of attempts without measurements, the old ones are there: %v, the young ones: %v", exists(old), exists(young))
 	}
-	if err := w.WriteChunk(ChunkKey{"s1", "local", 1}, items(5)); err != nil {
+	if err := w.WriteChunk(ChunkKey{Survey: "s1", Probe: "local", Chunk: 1}, items(5)); err != nil {
 		t.Fatal(err)
 	}
 	if got := readAll(t, w.Dir()); len(got) != 7 {
@@ -163,7 +163,7 @@ func TestCrashLeftovers(t *testing.T) {
 // Attempts of a chunk that was written otherwise go, whatever their age.
 func TestAttemptsOfTheLoserGo(t *testing.T) {
 	w := newDataset(t)
-	k := ChunkKey{"s1", "local", 0}
+	k := ChunkKey{Survey: "s1", Probe: "local"}
 	left := orphan(t, w, k, items(9))
 	again := orphan(t, w, k, items(9))
 	if left != again {
@@ -193,7 +193,7 @@ func TestAttemptsOfTheLoserGo(t *testing.T) {
 // removed writes them again.
 func TestAttemptsRemovedUnderTheWriter(t *testing.T) {
 	w := newDataset(t)
-	k := ChunkKey{"s1", "local", 0}
+	k := ChunkKey{Survey: "s1", Probe: "local"}
 	w.p = sweptPlace{w.p}
 	if created, err := w.CreateChunk(k, items(3)); !created || err != nil {
 		t.Fatal(created, err)
@@ -253,7 +253,7 @@ func TestReusedEncoder(t *testing.T) {
 	for table, columns := range map[string]int{measurementsDir: len(columnNames(measurementRow{})), attemptsDir: len(columnNames(attemptRow{}))} {
 		var first []byte
 		for range 3 {
-			k := ChunkKey{"s1", table, 0}
+			k := ChunkKey{Survey: "s1", Probe: table, Chunk: 0}
 			if err := w.WriteChunk(k, items(100)); err != nil {
 				t.Fatal(err)
 			}
@@ -289,7 +289,7 @@ func TestReusedEncoder(t *testing.T) {
 // A file that others read is readable for others.
 func TestFilesAreReadable(t *testing.T) {
 	w := newDataset(t)
-	if err := w.WriteChunk(ChunkKey{"s1", "local", 0}, items(1)); err != nil {
+	if err := w.WriteChunk(ChunkKey{Survey: "s1", Probe: "local"}, items(1)); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range files(t, w.Dir()) {

@@ -35,7 +35,8 @@
 //   - two probes have one identity: the second is refused with both host names
 //     (internal/controller.TestClonedProbe, internal/fleettest.TestClonedProbe)
 //   - a probe is offline for 60 days: it recovers, its results come late
-//     (internal/lease.TestIfProbeOfflineForDays, cmd/probe.TestMembership, internal/fleettest.TestLongPartition)
+//     (internal/lease.TestIfProbeOfflineForDays, cmd/probe.TestMembership, internal/controller.TestLate,
+//     internal/controller.TestLateKilled, internal/fleettest.TestLongPartition, internal/fleettest.TestLateResults)
 //   - the clock of a probe jumps: durations unaffected, the offset recorded
 //     (internal/agent.TestClock, internal/agent.TestClockJump, internal/fleettest.TestClockJump,
 //     internal/fleettest.TestOtherMonotonicClock)

@@ -2,6 +2,7 @@ package fleettest
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,9 +110,22 @@ func (r *Meeting) Over(within time.Duration) (said string, err error) {
 	return r.out.all(), r.err
 }
 
-// Rows are those of the dataset, of each pair one.
+// Rows are those of the dataset, of each pair one. Its measurements have to have
+// the address that the controller sees their probe at.
 func (r *Meeting) Rows() (rows []dataset.MeshRow) {
 	r.m.t.Helper()
+	at := make(map[string]netip.Addr)
+	for _, p := range r.m.Probes {
+		at[p.Info().GetName()] = p.Host.Addr
+	}
+	for rec, err := range dataset.Read(r.dir) {
+		if err != nil {
+			r.m.t.Fatal(err)
+		}
+		if rec.Observed != at[rec.Probe] {
+			r.m.t.Errorf("a measurement of %s, which is at %v, is of one at %v", rec.Probe, at[rec.Probe], rec.Observed)
+		}
+	}
 	for row, err := range dataset.ReadMesh(r.dir) {
 		if err != nil {
 			r.m.t.Fatal(err)

@@ -71,7 +71,7 @@ func (s *Survey) Done(within time.Duration) (st *pb.SurveyState) {
 func (s *Survey) Check(place string, copies int) (twice int) {
 	t := s.f.t
 	t.Helper()
-	st := s.State()
+	st, records := s.agreed(place)
 	contacts := s.contacts()
 	type key struct {
 		item  uint64
@@ -80,10 +80,7 @@ func (s *Survey) Check(place string, copies int) (twice int) {
 	seen, results := make(map[key]bool), make(map[uint64]int)
 	var measured, interrupted uint64
 	unclear := 0
-	for rec, err := range dataset.Read(place) {
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, rec := range records {
 		k := key{rec.Item, rec.Probe}
 		if seen[k] {
 			t.Errorf("item %d is there twice from %s", rec.Item, rec.Probe)
@@ -130,6 +127,32 @@ func (s *Survey) Check(place string, copies int) (twice int) {
 		}
 	}
 	return twice
+}
+
+// agreed is what a survey that is over says, and what its dataset has, as soon as
+// both count the same: what comes late is in one a moment before it is in the
+// other. Where they never do, it is what they had last.
+func (s *Survey) agreed(place string) (st *pb.SurveyState, records []dataset.Record) {
+	s.f.t.Helper()
+	for end := time.Now().Add(Patience); ; time.Sleep(100 * time.Millisecond) {
+		st, records = s.State(), nil
+		var measured, interrupted uint64
+		for rec, err := range dataset.Read(place) {
+			if err != nil {
+				s.f.t.Fatal(err)
+			}
+			records = append(records, rec)
+			switch rec.Outcome {
+			case measure.OutcomeMeasured:
+				measured++
+			case measure.OutcomeInterrupted:
+				interrupted++
+			}
+		}
+		if measured == st.GetMeasured() && interrupted == st.GetInterrupted() || time.Now().After(end) {
+			return st, records
+		}
+	}
 }
 
 // contact is one line of a probe's log of contacts.

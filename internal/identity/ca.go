@@ -26,6 +26,7 @@ type CA struct {
 
 // caState is what the file says.
 type caState struct {
+	file  Hash // of its bytes
 	fleet string
 	stage Stage
 	since time.Time // of the stage
@@ -66,7 +67,7 @@ func OpenCA(dir string, now time.Time) (*CA, error) {
 	return ca, nil
 }
 
-// Reload reads the file again, after it was exchanged for that of another
+// Reload reads the file again, which may have been exchanged for that of another
 // controller. On an error the CA stays as it is.
 func (ca *CA) Reload() error {
 	ca.write.Lock()
@@ -74,6 +75,9 @@ func (ca *CA) Reload() error {
 	s, err := ca.read()
 	if err != nil {
 		return err
+	}
+	if s.file == ca.now().file {
+		return nil // and the controller's certificate is still the newest
 	}
 	if fleet := ca.Fleet(); s.fleet != fleet {
 		return fmt.Errorf("%s is of fleet %s, this is fleet %s", ca.path, s.fleet, fleet)
@@ -91,6 +95,7 @@ func (ca *CA) read() (*caState, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w; restore it from a backup: with a new one every probe has to join again", ca.path, err)
 	}
+	s.file = sha256.Sum256(data)
 	return s, nil
 }
 

@@ -115,7 +115,7 @@ func parseCredential(data []byte) (*Credential, error) {
 	}
 	c := &Credential{addresses: f.Addresses, received: f.Received, renew: f.Renew}
 	var err error
-	if err := checkAddresses(f.Addresses); err != nil {
+	if err := CheckAddresses(f.Addresses); err != nil {
 		return nil, err
 	}
 	if c.cert, err = parseCertPEM([]byte(f.Certificate)); err != nil {

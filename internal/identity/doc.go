@@ -17,8 +17,9 @@
 //	Ban -------------->  live streams end, every call is refused
 //
 // The controller's side is a [CA] (a file), a [Store] (the records) and an
-// [Authority] over both; [Guard] enforces [Methods] on a gRPC server. The
-// probe's side is [OpenProbe]; an operator's is [LoadCredential].
+// [Authority] over both; [Guard] enforces [Methods] on a gRPC server, and on the
+// pages that browsers see on its port, [Guard.Web]. The probe's side is
+// [OpenProbe]; an operator's is [LoadCredential].
 //
 // A certificate alone lets nobody in: its serial must be on record. Whoever
 // steals the CA key, but not the store, can therefore still not be a probe.

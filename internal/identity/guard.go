@@ -19,6 +19,7 @@ type Guard struct {
 	a      *Authority
 	table  Table
 	limits *limiter
+	web    *Web // if there is one
 	// handlers that may outlive their call
 	handlers sync.WaitGroup
 }
@@ -33,7 +34,7 @@ func (a *Authority) Guard(t Table) *Guard {
 // that of ListenSocket without; the latter must be handed to it as it is.
 func (g *Guard) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.Creds(g.a.transport()),
+		grpc.Creds(g.a.transport(g.web)),
 		grpc.ChainUnaryInterceptor(g.unary),
 		grpc.ChainStreamInterceptor(g.stream),
 	}

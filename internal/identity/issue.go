@@ -127,6 +127,10 @@ func (s *caState) issue(kind Kind, name string, public crypto.PublicKey, now tim
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true,
 	}
+	if kind == KindOperator {
+		// For the person whom a browser asks which certificate to show.
+		template.Subject = pkix.Name{CommonName: name}
+	}
 	if kind == KindController {
 		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	}

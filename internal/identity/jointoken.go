@@ -46,7 +46,7 @@ func (t JoinToken) Encode() (string, error) {
 	if err != nil || len(id) != idSize || len(t.Secret.Reveal()) != secretSize {
 		return "", errNoToken
 	}
-	if err := checkAddresses(t.Addresses); err != nil {
+	if err := CheckAddresses(t.Addresses); err != nil {
 		return "", err
 	}
 	var b bytes.Buffer
@@ -98,7 +98,7 @@ func ParseJoinToken(text string) (JoinToken, error) {
 		}
 		t.Addresses, b = append(t.Addresses, string(b[1:1+n])), b[1+n:]
 	}
-	if err := checkAddresses(t.Addresses); err != nil {
+	if err := CheckAddresses(t.Addresses); err != nil {
 		return JoinToken{}, fmt.Errorf("in the join token: %w", err)
 	}
 	return t, nil
@@ -107,7 +107,9 @@ func ParseJoinToken(text string) (JoinToken, error) {
 // String is the id; it is no secret.
 func (t JoinToken) String() string { return "join token " + t.ID }
 
-func checkAddresses(addresses []string) error {
+// CheckAddresses says what is wrong with the addresses of controllers that a
+// join token or a credential is to have.
+func CheckAddresses(addresses []string) error {
 	if len(addresses) == 0 || len(addresses) > maxAddresses {
 		return fmt.Errorf("%d controller addresses; there must be 1 to %d", len(addresses), maxAddresses)
 	}

@@ -35,7 +35,7 @@ func (r *Request) Credential(issued *pb.IssuedCertificate, addresses []string, n
 	if err != nil {
 		return nil, err
 	}
-	if err := checkAddresses(addresses); err != nil {
+	if err := CheckAddresses(addresses); err != nil {
 		return nil, err
 	}
 	life := issued.ValidFor.AsDuration()

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"time"
 )
@@ -70,6 +71,7 @@ func (ca *CA) Advance(now time.Time, stolen bool) error {
 	if err := replacePrivate(ca.path, data); err != nil {
 		return err
 	}
+	s.file = sha256.Sum256(data)
 	ca.set(s)
 	return nil
 }

@@ -154,6 +154,35 @@ func TestReloadKeeps(t *testing.T) {
 	ok(t, err)
 }
 
+// TestReloadOfTheSame: the controller's certificate stays, which a browser may
+// have been told to trust.
+func TestReloadOfTheSame(t *testing.T) {
+	c := newController(t)
+	serial := func() string {
+		t.Helper()
+		ok(t, c.ca.Reload())
+		cert, err := c.ServerTLS().GetCertificate(nil)
+		ok(t, err)
+		return cert.Leaf.SerialNumber.String()
+	}
+	first := serial()
+	if serial() != first {
+		t.Error("a new certificate, and the CA is the same")
+	}
+	before := c.readCA()
+	for range 2 { // to the stage that signs with another root
+		ok(t, c.ca.Advance(c.clock.Now(), false))
+	}
+	second := serial()
+	if second == first {
+		t.Error("no new certificate by the new root")
+	}
+	c.writeCA(before)
+	if third := serial(); third == second {
+		t.Error("the file was exchanged, and not read")
+	}
+}
+
 // TestServerCertificateRenews without a restart, at half life.
 func TestServerCertificateRenews(t *testing.T) {
 	c := newController(t)

@@ -109,11 +109,13 @@ func Methods() Table {
 
 		grpc_reflection_v1.ServerReflection_ServerReflectionInfo_FullMethodName:      {Operators, commands, 0},
 		grpc_reflection_v1alpha.ServerReflection_ServerReflectionInfo_FullMethodName: {Operators, commands, 0},
+
+		Pages: {Operators, commands, 0},
 	}
 }
 
 // Compare says which methods of a server have no rule and which rules have no
-// method, sorted.
+// method, sorted. Pages are no method.
 func (t Table) Compare(services map[string]grpc.ServiceInfo) (noRule, noMethod []string) {
 	methods := make(map[string]bool)
 	for service, info := range services {
@@ -126,7 +128,7 @@ func (t Table) Compare(services map[string]grpc.ServiceInfo) (noRule, noMethod [
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(t)) {
-		if !methods[name] {
+		if !methods[name] && name != Pages {
 			noMethod = append(noMethod, name)
 		}
 	}

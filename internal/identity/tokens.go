@@ -34,7 +34,7 @@ func (s *TokenSpec) check() error {
 	case !ValidName(s.Prefix) || len(s.Prefix) > maxPrefix:
 		return fmt.Errorf("%.80q cannot begin a probe's name: a to z, 0 to 9 and -, at most %d", s.Prefix, maxPrefix)
 	}
-	return checkAddresses(s.Addresses)
+	return CheckAddresses(s.Addresses)
 }
 
 // CreateToken makes a join token. Its secret is nowhere else afterwards.

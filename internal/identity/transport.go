@@ -1,7 +1,10 @@
 package identity
 
 import (
+	"crypto/tls"
+	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/credentials"
@@ -11,7 +14,9 @@ import (
 // operator's socket.
 type transport struct {
 	credentials.TransportCredentials // TLS
+	config                           *tls.Config
 	ca                               *CA
+	web                              *Web // nil: browsers are not served
 }
 
 // connInfo is what a connection says of its peer.
@@ -24,9 +29,27 @@ type connInfo struct {
 
 func (connInfo) AuthType() string { return scheme }
 
-func (a *Authority) transport() credentials.TransportCredentials {
-	return &transport{credentials.NewTLS(a.ServerTLS()), a.cfg.CA}
+func (a *Authority) transport(web *Web) credentials.TransportCredentials {
+	config := a.ServerTLS()
+	if web != nil {
+		config.GetConfigForClient = a.webTLS
+	}
+	return &transport{credentials.NewTLS(config), config, a.cfg.CA, web}
 }
+
+// webTLS is the configuration for who is no gRPC client, nil for who is: that
+// offers HTTP/2 and nothing else. The CAs are told so that a browser knows which
+// certificate to show, and asks nobody who has none.
+func (a *Authority) webTLS(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if slices.Contains(hello.SupportedProtos, "h2") && !slices.Contains(hello.SupportedProtos, "http/1.1") {
+		return nil, nil
+	}
+	config := a.ServerTLS()
+	config.NextProtos, config.ClientCAs = []string{"http/1.1"}, a.cfg.CA.now().pool()
+	return config, nil
+}
+
+var errNotHTTP2 = errors.New("the client does not speak HTTP/2")
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -35,15 +58,25 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 		info.operator = true
 		return raw, info, nil
 	}
-	conn, auth, err := t.TransportCredentials.ServerHandshake(raw)
-	if err != nil {
-		return nil, nil, err
+	secure := tls.Server(raw, t.config)
+	if err := secure.Handshake(); err != nil {
+		return nil, nil, err // gRPC closes the connection
 	}
-	info.holder, info.denial = t.ca.now().verify(auth.(credentials.TLSInfo).State.PeerCertificates)
+	state := secure.ConnectionState()
+	info.holder, info.denial = t.ca.now().verify(state.PeerCertificates)
+	conn := net.Conn(secure)
 	if info.denial != nil {
 		conn = brief(conn, strangerLife)
 	}
-	return conn, info, nil
+	switch {
+	case state.NegotiatedProtocol == "h2":
+		return conn, info, nil
+	case t.web == nil:
+		conn.Close()
+		return nil, nil, errNotHTTP2
+	}
+	t.web.serve(conn, info)
+	return nil, nil, credentials.ErrConnDispatched
 }
 
 // strangerLife is how long the connection of somebody without a certificate of
@@ -69,5 +102,5 @@ func (c *briefConn) Close() error {
 
 // Clone implements credentials.TransportCredentials.
 func (t *transport) Clone() credentials.TransportCredentials {
-	return &transport{t.TransportCredentials.Clone(), t.ca}
+	return &transport{t.TransportCredentials.Clone(), t.config, t.ca, t.web}
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -77,6 +79,7 @@ type controller struct {
 	address string
 	fleet   *fleetServer
 	guard   *identity.Guard
+	seen    chan error // what ended the context of each page
 }
 
 // renewMethod stands for ProbeService.Renew.
@@ -92,7 +95,7 @@ func newController(t testing.TB, change ...func(identity.Table)) *controller {
 // other controllers may have as well.
 func startController(t testing.TB, dir string, clock *clock, store *identitytest.Memory, change ...func(identity.Table)) *controller {
 	t.Helper()
-	c := &controller{t: t, dir: dir, clock: clock, store: store, logs: &logs{}}
+	c := &controller{t: t, dir: dir, clock: clock, store: store, logs: &logs{}, seen: make(chan error, 100)}
 	c.logger = hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: c.logs})
 	var err error
 	if c.ca, err = identity.OpenCA(dir, clock.Now()); err != nil {
@@ -121,6 +124,7 @@ func startController(t testing.TB, dir string, clock *clock, store *identitytest
 // serve starts a server with all services on the listeners.
 func (c *controller) serve(listeners ...net.Listener) *grpc.Server {
 	c.guard = c.Guard(c.table)
+	web := c.guard.Web(http.HandlerFunc(c.page))
 	server := grpc.NewServer(c.guard.ServerOptions()...)
 	c.fleet = &fleetServer{a: c.Authority, ended: make(chan error, 100)}
 	c.register(server)
@@ -132,7 +136,18 @@ func (c *controller) serve(listeners ...net.Listener) *grpc.Server {
 		go server.Serve(l)
 	}
 	c.t.Cleanup(server.Stop)
+	c.t.Cleanup(func() { web.Close() })
 	return server
+}
+
+// page says who looks at it, and /live goes on until its context ends.
+func (c *controller) page(w http.ResponseWriter, r *http.Request) {
+	fmt.Fprintln(w, identity.CallerOf(r.Context()).Name)
+	if r.URL.Path == "/live" {
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		c.seen <- context.Cause(r.Context())
+	}
 }
 
 func (c *controller) register(server *grpc.Server) {

@@ -104,9 +104,10 @@ const (
 	DoubtUnjoined Doubt = 3 // connections of the client are not among the arrivals
 	DoubtTooFew   Doubt = 4 // something was seen, and not often enough to be named
 	DoubtDisagree Doubt = 5 // the attempts contradict each other
+	DoubtRefused  Doubt = 6 // nothing was sent: the client's policy forbade it, or it knew no address
 )
 
-var doubtNames = [...]string{"none", "local", "listener", "unjoined", "too_few", "disagree"}
+var doubtNames = [...]string{"none", "local", "listener", "unjoined", "too_few", "disagree", "refused"}
 
 func (d Doubt) String() string {
 	if int(d) < len(doubtNames) {
@@ -294,6 +295,8 @@ func (t *jointTally) verdict() (JointVerdict, Direction, Doubt) {
 	c := &t.client
 	own := c.verdict()
 	switch {
+	case t.s.Refused:
+		return JointInconclusive, DirectionUnknown, DoubtRefused
 	case t.s.ClientLost || t.s.ListenerLost:
 		return JointPeerLost, DirectionUnknown, DoubtNone
 	case own == Offline:

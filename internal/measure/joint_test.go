@@ -149,6 +149,7 @@ func TestJointNeighbours(t *testing.T) {
 	}{
 		{"the client vanished", func() Sides { s := cleanSides(); s.ClientLost = true; return s }, JointPeerLost, 0},
 		{"the listener vanished", func() Sides { s := cleanSides(); s.ListenerLost, s.Arrivals = true, nil; return s }, JointPeerLost, 0},
+		{"the client may not", func() Sides { return Sides{Plan: Standard, Refused: true, ListenerLost: true} }, JointInconclusive, DoubtRefused},
 		{"nothing at all", func() Sides { return Sides{Plan: Standard} }, JointInconclusive, DoubtLocal},
 		{"Fast Open is off at the client", func() Sides {
 			s := cleanSides()
@@ -366,7 +367,7 @@ func TestJointNumbers(t *testing.T) {
 	for c := Rewritten; c <= Added; c++ {
 		check("change ", c)
 	}
-	for d := DoubtNone; d <= DoubtDisagree; d++ {
+	for d := DoubtNone; d <= DoubtRefused; d++ {
 		check("doubt ", d)
 	}
 	for d := Forward; d <= BothWays; d++ {

@@ -23,6 +23,7 @@ type Sides struct {
 	Payload func(attempt int) []byte
 	// ClientLost and ListenerLost: one end vanished before it had reported.
 	ClientLost, ListenerLost bool
+	Refused                  bool // nothing was sent: the client's policy forbade it, or it knew no address
 }
 
 // Bond is what joined an attempt with an arrival, the surest first. The values

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"tfofleet/internal/measure"
+	"tfofleet/internal/targets"
 	"tfofleet/internal/tfo"
 	pb "tfofleet/proto/tfofleet/v1"
 )
@@ -73,10 +74,10 @@ func (c *connector) run(t *task, out *outbox) {
 	defer context.AfterFunc(ctx, c.runner.Stop)()
 	// All are looked for before one is measured: both make connections, and have
 	// one rate.
-	targets := c.find(ctx)
+	found := c.find(ctx)
 	var left sync.WaitGroup
 	slots := make(chan struct{}, 2*atATime)
-	for _, t := range targets {
+	for _, t := range found {
 		if ctx.Err() != nil {
 			break
 		}
@@ -89,14 +90,24 @@ func (c *connector) run(t *task, out *outbox) {
 			<-slots
 			left.Done()
 		}
-		if !t.Addr.IsValid() || t.Port == 0 || !c.w.contacted(t) {
-			done(measure.Measurement{Target: t, Outcome: measure.OutcomeInterrupted})
-			continue
+		switch {
+		case !t.Addr.IsValid() || t.Port == 0: // such as that of another probe on this host
+			done(refused(t, targets.ReasonNotAnAddress))
+		case !c.w.contacted(t):
+			done(refused(t, noContact))
+		default:
+			c.runner.Submit(t, done)
 		}
-		c.runner.Submit(t, done)
 	}
 	left.Wait()
 	c.runner.Stop()
+}
+
+// noContact is of a peer that could not be logged, as policies say it.
+const noContact = "contact_log"
+
+func refused(t measure.Target, why string) measure.Measurement {
+	return measure.Measurement{Target: t, Outcome: measure.OutcomeRefused, Verdict: measure.Inconclusive, Conditions: []measure.Condition{measure.CondRefused(why)}}
 }
 
 // contacted notes that a peer is.

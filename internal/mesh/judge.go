@@ -26,6 +26,7 @@ func Judge(e Ends) measure.Judgement {
 	s := measure.Sides{
 		Plan: e.Plan, Nonce: e.Nonce, ListenerLost: e.ServerLost,
 		ClientLost: e.Client == nil || e.Client.Outcome == measure.OutcomeInterrupted,
+		Refused:    e.Client != nil && e.Client.Outcome == measure.OutcomeRefused,
 	}
 	s.Arrivals, s.Alarms = Hear(e.Arrivals, e.Alarms).Of(e.Nonce, e.Client)
 	if e.Client != nil {

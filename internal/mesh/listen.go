@@ -18,9 +18,13 @@ import (
 // patience is how long a connection may take where nothing else was said.
 const patience = 10 * time.Second
 
+// askAgain is how often the policy is asked whether a port may still be open.
+const askAgain = time.Second
+
 // port is an open port, once somebody takes what arrives.
 type port struct {
 	spec     measure.ListenSpec
+	answer   []netip.Prefix // sources, as the policy said; none: all
 	listener *tfo.Listener
 	out      chan *outbox // gets the outbox before the first arrival is handed on
 	box      *outbox
@@ -64,21 +68,19 @@ func (w *Worker) open(wire *pb.ListenSpec) (*port, error) {
 	if spec.Lifetime <= 0 {
 		return nil, errors.New("a listener is open for a bounded time, and none is given")
 	}
-	allow := spec.Allow
+	var answer []netip.Prefix
 	if w.cfg.MayListen != nil {
-		answer, err := w.cfg.MayListen(spec.Port, spec.Lifetime)
-		if err != nil {
+		if answer, err = w.cfg.MayListen(spec.Port, spec.Lifetime); err != nil {
 			return nil, err
 		}
-		allow = both(allow, answer)
 	}
 	if spec.Patience <= 0 {
 		spec.Patience = patience
 	}
-	p := &port{spec: spec, out: make(chan *outbox, 1)}
+	p := &port{spec: spec, answer: answer, out: make(chan *outbox, 1)}
 	p.listener, err = tfo.Listen(tfo.ListenConfig{
 		Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), spec.Port), NetNS: w.cfg.NetNS, Keys: w.cfg.Keys, Queue: spec.Queue,
-		Allow: allow, Patience: spec.Patience, Drain: spec.Patience,
+		Allow: both(spec.Allow, answer), Patience: spec.Patience, Drain: spec.Patience,
 		Arrived: func(a *tfo.Arrival) { p.take().arrived(a) }, Alarm: func(a tfo.Alarm) { p.take().alarm(a) },
 	})
 	return p, err
@@ -118,7 +120,8 @@ func both(a, b []netip.Prefix) []netip.Prefix {
 	return common
 }
 
-// serve has each port open until the task ends, or its time has come. A port
+// serve has each port open until the task ends, its time has come, or the policy
+// does not allow it any more. A port
 // closes when no connection is open any more, or none can be that is still alive:
 // an end that is cut short would tell another fault.
 func (w *Worker) serve(t *task, open []*port, out *outbox) {
@@ -126,16 +129,40 @@ func (w *Worker) serve(t *task, open []*port, out *outbox) {
 	for _, p := range open {
 		p.out <- out
 		closing.Go(func() {
+			defer p.listener.Close()
 			late := time.NewTimer(p.spec.Lifetime)
 			defer late.Stop()
-			select {
-			case <-t.end:
-			case <-late.C:
+			again := time.NewTicker(askAgain)
+			defer again.Stop()
+			for {
+				select {
+				case <-t.end:
+					return
+				case <-late.C:
+					return
+				case <-again.C:
+					if err := w.mayStillListen(p); err != nil {
+						out.cut(err)
+						return
+					}
+				}
 			}
-			p.listener.Close()
 		})
 	}
 	closing.Wait()
+}
+
+// mayStillListen says why an open port is to be closed: what the policy allowed
+// it may take back.
+func (w *Worker) mayStillListen(p *port) error {
+	if w.cfg.MayListen == nil {
+		return nil
+	}
+	answer, err := w.cfg.MayListen(p.spec.Port, p.spec.Lifetime)
+	if err == nil && !slices.Equal(answer, p.answer) {
+		err = fmt.Errorf("the sources that port %d may answer are others now", p.spec.Port)
+	}
+	return err
 }
 
 // addresses are this host's, as others may reach it: those of global scope.

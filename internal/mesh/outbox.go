@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -31,7 +32,7 @@ const (
 )
 
 // outbox collects what a task brings, and sends it part by part. The last part
-// says that all there was has been sent: where something was lost, there is none.
+// says that all there was has been sent, or why not.
 type outbox struct {
 	id     string
 	report Report
@@ -45,6 +46,7 @@ type outbox struct {
 	alarms       []*pb.ListenerAlarm
 	measurements []measure.Measurement
 	dropped      int
+	failed       string // why the task was cut short
 
 	// Of the sending goroutine.
 	part uint32
@@ -96,13 +98,26 @@ func (o *outbox) put(add func()) {
 
 func (o *outbox) waiting() int { return len(o.arrivals) + len(o.alarms) + len(o.measurements) }
 
+// cut says that the task ends before its time, and why.
+func (o *outbox) cut(why error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.failed == "" {
+		o.failed = why.Error()
+		o.log.Warn("a task ends before its time", "task", o.id, "reason", why)
+	}
+}
+
 // close sends what is left, and the end.
 func (o *outbox) close() {
+	o.mu.Lock()
+	dropped := o.dropped
+	o.mu.Unlock()
+	if dropped > 0 {
+		o.cut(fmt.Errorf("it brought more than could be sent: %d records are lost", dropped))
+	}
 	close(o.closed)
 	<-o.over
-	if o.dropped > 0 {
-		o.log.Error("a task brought more than could be sent", "task", o.id, "dropped", o.dropped)
-	}
 }
 
 func (o *outbox) send() {
@@ -120,9 +135,7 @@ func (o *outbox) send() {
 		for o.sendPart(false) {
 		}
 	}
-	if o.dropped == 0 { // nobody puts anything any more
-		o.sendPart(true)
-	}
+	o.sendPart(true)
 }
 
 // sendPart sends the next part, and reports whether more waits. The end is a
@@ -138,6 +151,9 @@ func (o *outbox) sendPart(end bool) (more bool) {
 	}
 	o.last = time.Now()
 	req := &pb.ReportTaskRequest{Id: o.id, Part: o.part, Last: end}
+	if end {
+		req.Failed = o.failed // nobody puts anything any more
+	}
 	var err error
 	if len(arrivals)+len(alarms) > 0 {
 		req.Arrivals, err = measure.EncodeArrivals(&pb.ArrivalBatch{Arrivals: arrivals, Alarms: alarms})

@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -135,8 +136,8 @@ func TestOutboxQuiet(t *testing.T) {
 	}
 }
 
-// Where a part is lost there is no last one: the controller must not take what
-// it has for all there is.
+// Where something is lost, the last part says so or never comes: the controller
+// must not take what it has for all there is.
 func TestOutboxIncomplete(t *testing.T) {
 	compress(t)
 	for _, tt := range []struct {
@@ -161,6 +162,7 @@ func TestOutboxIncomplete(t *testing.T) {
 				stopping, stop := context.WithCancel(t.Context())
 				defer stop()
 				taken := 0
+				var failed []string // what the last part said
 				hold := make(chan struct{})
 				o, task := boxFor(stopping, func(ctx context.Context, req *pb.ReportTaskRequest) (bool, error) {
 					<-hold
@@ -169,7 +171,7 @@ func TestOutboxIncomplete(t *testing.T) {
 						taken++
 					}
 					if req.GetLast() {
-						t.Error("a last part")
+						failed = append(failed, req.GetFailed())
 					}
 					return over, err
 				})
@@ -190,6 +192,13 @@ func TestOutboxIncomplete(t *testing.T) {
 				}
 				if ended(task) != tt.ended {
 					t.Errorf("the task has ended: %v", ended(task))
+				}
+				if tt.name == "more came than has room" {
+					if len(failed) != 1 || !strings.Contains(failed[0], "1 records are lost") {
+						t.Errorf("the last part: %q", failed)
+					}
+				} else if len(failed) > 0 {
+					t.Errorf("a last part: %q", failed)
 				}
 				if tt.name == "nobody wants it" && taken != 1 {
 					t.Errorf("%d parts were sent to nobody", taken)

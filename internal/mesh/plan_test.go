@@ -9,8 +9,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Every client measures every other one's listener once per port and family
-// that it has, and the pairs of all clients are all pairs.
+// Every probe measures every other one's listener once per port and family that
+// both have, and the pairs of all clients are all pairs.
 func TestPlan(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		names := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f"}), 0, 6, rapid.ID[string]).Draw(t, "probes")
@@ -29,27 +29,23 @@ func TestPlan(t *testing.T) {
 			port           uint16
 			v6             bool
 		}
-		var clients []string
-		var servers []Listening
+		var probes []Member
 		for _, n := range names {
-			if rapid.Bool().Draw(t, "connects") {
-				clients = append(clients, n)
-			}
-			if rapid.Bool().Draw(t, "listens") {
-				servers = append(servers, Listening{n, ports.Draw(t, "ports"), addr(false), addr(true)})
-			}
+			probes = append(probes, Member{n, ports.Draw(t, "ports"), addr(false), addr(true)})
 		}
 		families := rapid.SampledFrom([][]bool{{false}, {true}, {false, true}}).Draw(t, "families")
 		seed := rapid.Uint64().Draw(t, "seed")
-		pairs := Plan(clients, servers, families, seed)
+		pairs := Plan(probes, families, seed)
 
 		left := map[ordered]bool{}
-		for _, c := range clients {
-			for _, s := range servers {
+		of := func(m Member, v6 bool) []netip.Addr { return map[bool][]netip.Addr{false: m.V4, true: m.V6}[v6] }
+		for _, c := range probes {
+			for _, s := range probes {
 				for _, v6 := range families {
-					if addrs := map[bool][]netip.Addr{false: s.V4, true: s.V6}[v6]; c != s.Probe && len(addrs) > 0 {
+					can := of(c, v6) != nil || of(c, !v6) == nil // it has an address, or it is not known
+					if c.Probe != s.Probe && can && of(s, v6) != nil {
 						for _, p := range s.Ports {
-							left[ordered{c, s.Probe, p, v6}] = true
+							left[ordered{c.Probe, s.Probe, p, v6}] = true
 						}
 					}
 				}
@@ -76,7 +72,7 @@ func TestPlan(t *testing.T) {
 		if n != len(pairs) {
 			t.Fatalf("%d of %d pairs have a client", n, len(pairs))
 		}
-		if again := Plan(clients, servers, families, seed); fmt.Sprint(again) != fmt.Sprint(pairs) {
+		if again := Plan(probes, families, seed); fmt.Sprint(again) != fmt.Sprint(pairs) {
 			t.Fatal("the same seed gives another plan")
 		}
 	})

@@ -1,7 +1,9 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -22,27 +24,38 @@ const (
 )
 
 // find is the targets of all peers. Which address of a peer answers does not
-// depend on the moment: it is found before anything is measured.
+// depend on the moment: it is found before anything is measured. Where none does,
+// by chance or because the port is closed, it is the one that does at another
+// port, or the first: then the measurement says what is there.
 func (c *connector) find(ctx context.Context) []measure.Target {
 	targets := make([]measure.Target, len(c.peers))
+	candidates := make([][]netip.Addr, len(c.peers))
 	slots := make(chan struct{}, atATime)
 	var left sync.WaitGroup
 	for i, p := range c.peers {
 		targets[i] = measure.Target{Item: uint64(p.GetIndex()), Port: uint16(p.GetPort())}
-		all := c.candidates(p)
-		if len(all) < 2 { // nothing to choose
-			if len(all) == 1 {
-				targets[i].Addr = all[0]
-			}
+		candidates[i] = c.candidates(p)
+		if len(candidates[i]) < 2 { // nothing to choose
 			continue
 		}
 		slots <- struct{}{}
 		left.Go(func() {
-			targets[i].Addr = c.reach(ctx, all, targets[i].Port)
+			targets[i].Addr = c.reach(ctx, candidates[i], targets[i].Port)
 			<-slots
 		})
 	}
 	left.Wait()
+	answered := make(map[string]netip.Addr) // by candidates
+	for i := range targets {
+		if targets[i].Addr.IsValid() {
+			answered[fmt.Sprint(candidates[i])] = targets[i].Addr
+		}
+	}
+	for i, all := range candidates {
+		if !targets[i].Addr.IsValid() && len(all) > 0 {
+			targets[i].Addr = cmp.Or(answered[fmt.Sprint(all)], all[0])
+		}
+	}
 	return targets
 }
 
@@ -58,8 +71,8 @@ func (c *connector) candidates(p *pb.Peer) (all []netip.Addr) {
 	return all
 }
 
-// reach is the address that answers, of several the likelier one, or the first
-// of all: then the measurement says that none does.
+// reach is the address that answers, of several the likelier one; invalid when
+// none does.
 func (c *connector) reach(ctx context.Context, all []netip.Addr, port uint16) netip.Addr {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -81,7 +94,7 @@ func (c *connector) reach(ctx context.Context, all []netip.Addr, port uint16) ne
 			return a
 		}
 	}
-	return all[0]
+	return netip.Addr{}
 }
 
 func (c *connector) answers(ctx context.Context, at netip.AddrPort) bool {

@@ -131,12 +131,12 @@ func listenTask(id string, lifetime time.Duration, ports ...uint16) *pb.Task {
 }
 
 // reachable is where a listener says that it is.
-func reachable(t *testing.T, name string, state *pb.TaskState) mesh.Listening {
+func reachable(t *testing.T, name string, state *pb.TaskState) mesh.Member {
 	t.Helper()
 	if state.GetRefused() != "" {
 		t.Fatalf("%s does not listen: %s", name, state.GetRefused())
 	}
-	l := mesh.Listening{Probe: name}
+	l := mesh.Member{Probe: name}
 	for i, open := range state.GetListening() {
 		if open.GetFailed() != "" || open.GetQueue() == 0 {
 			t.Fatalf("%s: %v", name, open)
@@ -188,15 +188,13 @@ func (m meeting) String() string {
 // does, and judges every pair.
 func meet(t *testing.T, members []*member, ports ...uint16) []meeting {
 	t.Helper()
-	var names []string
-	var servers []mesh.Listening
+	var where []mesh.Member
 	by := map[string]*member{}
 	for _, m := range members {
-		names = append(names, m.name)
 		by[m.name] = m
-		servers = append(servers, reachable(t, m.name, m.worker.Start(listenTask("listen-"+m.name, time.Minute, ports...), m.desk.report)))
+		where = append(where, reachable(t, m.name, m.worker.Start(listenTask("listen-"+m.name, time.Minute, ports...), m.desk.report)))
 	}
-	pairs := mesh.Plan(names, servers, []bool{false, true}, 1)
+	pairs := mesh.Plan(where, []bool{false, true}, 1)
 	nonces := make([]measure.Nonce, len(pairs))
 	for i := range nonces {
 		nonces[i] = measure.NewNonce()

@@ -21,7 +21,8 @@ type Config struct {
 	// process.
 	Keys []tfo.Key
 	// MayListen is the policy: why a listener may not be opened, or nil, and which
-	// sources it may answer; none: all that the task names. Nil: there is none.
+	// sources it may answer; none: all that the task names. It is asked again and
+	// again while the listener is open. Nil: there is none.
 	MayListen func(port uint16, d time.Duration) (answer []netip.Prefix, err error)
 	// Permit is the policy of connections, see measure.Settings.
 	Permit func(measure.Target) (measure.Condition, bool)

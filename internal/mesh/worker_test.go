@@ -183,6 +183,47 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
+// TestPolicyTakesBack: a port that the policy allowed is closed when it does not
+// any more, or for others, and what was heard is not taken for all there was.
+func TestPolicyTakesBack(t *testing.T) {
+	t.Parallel()
+	l := labtest.NewMesh(t, lab.MeshConfig{Seed: 1, Hosts: 2})
+	for name, change := range map[string]func(sources *[]netip.Prefix) error{
+		"stopped":       func(*[]netip.Prefix) error { return errors.New("kill switch") },
+		"other sources": func(s *[]netip.Prefix) error { *s = (*s)[:1]; return nil },
+	} {
+		var changed atomic.Bool
+		m := newMember(t, l.Host(0), func(c *mesh.Config) {
+			c.MayListen = func(uint16, time.Duration) ([]netip.Prefix, error) {
+				sources := []netip.Prefix{netip.PrefixFrom(l.Host(1).V4, 32), netip.PrefixFrom(l.Host(1).V6, 128)}
+				if changed.Load() {
+					return sources, change(&sources)
+				}
+				return sources, nil
+			}
+		})
+		failed := make(chan string, 1)
+		m.desk.fail = func(req *pb.ReportTaskRequest) (bool, error) {
+			if req.GetLast() {
+				failed <- req.GetFailed()
+			}
+			return false, nil
+		}
+		reachable(t, "h0", m.worker.Start(listenTask("l", time.Hour, 80), m.desk.report))
+		if !open(t, l.Host(1), l.Host(0), 80) {
+			t.Errorf("%s: closed from the start", name)
+		}
+		changed.Store(true)
+		wait(t, "the last part", m.desk.over("l"))
+		if why := <-failed; why == "" {
+			t.Errorf("%s: the last part says that all was well", name)
+		}
+		if open(t, l.Host(1), l.Host(0), 80) {
+			t.Errorf("%s: open still", name)
+		}
+	}
+}
+
 // TestLifetime: a listener closes when its time has come, also when nobody ends
 // it, and each port has its own.
 func TestLifetime(t *testing.T) {
@@ -232,7 +273,7 @@ func TestClose(t *testing.T) {
 }
 
 // TestSeveralAddresses: of several addresses of a peer the one that answers is
-// measured.
+// measured, also at a port where it does not.
 func TestSeveralAddresses(t *testing.T) {
 	t.Parallel()
 	l := labtest.NewMesh(t, lab.MeshConfig{Seed: 1, Hosts: 3})
@@ -243,10 +284,21 @@ func TestSeveralAddresses(t *testing.T) {
 	if m := measured(t, client, "c", pairs); m.Addr != l.Host(0).V4 || m.Verdict != measure.Supported {
 		t.Errorf("%v: %v", m.Addr, m.Verdict)
 	}
+	for _, port := range []uint16{81, 80} {
+		two := append(slices.Clone(pairs), pairs[0])
+		two[0].Port, two[1].Index, two[1].Port = port, 1, 161-port
+		client.worker.Start(connectTask("c"+fmt.Sprint(port), two, []measure.Nonce{{1}, {2}}), client.desk.report)
+		wait(t, "the measurements", client.desk.over("c"+fmt.Sprint(port)))
+		for _, m := range client.desk.measurements[len(client.desk.measurements)-2:] {
+			if m.Addr != l.Host(0).V4 || m.Verdict != map[uint16]measure.Verdict{80: measure.Supported, 81: measure.Offline}[m.Port] {
+				t.Errorf("%v, port %d: %v", m.Addr, m.Port, m.Verdict)
+			}
+		}
+	}
 	if m := measured(t, client, "none answers", pairTo(l.Host(2), 80)); m.Addr != l.Host(2).V4 || m.Verdict != measure.Offline {
 		t.Errorf("%v: %v", m.Addr, m.Verdict)
 	}
-	if m := measured(t, client, "no address", []mesh.Pair{{Port: 80}}); m.Outcome != measure.OutcomeInterrupted {
+	if m := measured(t, client, "no address", []mesh.Pair{{Port: 80}}); m.Outcome != measure.OutcomeRefused || !slices.Contains(m.Conditions, measure.CondRefused("not_an_address")) {
 		t.Errorf("no address: %v", m.Outcome)
 	}
 }

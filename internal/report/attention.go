@@ -145,6 +145,8 @@ var remedies = map[string]string{
 	string(measure.CondVantageNoResolver): "The probe cannot reach its DNS server: check its /etc/resolv.conf and routes.",
 	string(measure.CondVantageUnseen):     "Their SYNs never left the probe's host: look for a local firewall, and for \"neighbor table overflow\" in its kernel log.",
 	string(measure.CondVantageRepeated):   "They were begun before an interrupt and measured again: nothing is wrong.",
+	string(measure.CondVantageLate):       "Their results came when the lease was over: nothing is wrong with them.",
+	string(measure.CondVantageIncomplete): "Packets were lost before they could be looked at: the evidence is the kernel's alone.",
 	string(measure.CondVantageUncleared):  "Cached cookies could not be deleted first: give the probe CAP_NET_ADMIN.",
 }
 
@@ -152,7 +154,10 @@ func (ns *notes) vantage(conditions []ConditionCount) {
 	for _, c := range conditions {
 		if strings.HasPrefix(c.Condition, "tfo.vantage.") {
 			remedy := remedies[c.Condition]
-			if remedy == "" {
+			switch {
+			case strings.HasPrefix(c.Condition, "tfo.vantage.near_path."):
+				remedy = "The probe's self-test found it near the probe: faults that it explains are not charged to targets."
+			case remedy == "":
 				remedy = "The cause is on the probe's own host."
 			}
 			ns.add(NoteVantage, c.Count, "%s %s. %s", targets(c.Count, "carries", "carry"), c.Condition, remedy)

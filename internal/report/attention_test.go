@@ -42,6 +42,8 @@ func TestAttention(t *testing.T) {
 		{"blackhole pause", sysctls(1, 3600), ok(2), NoteProbeSysctl, "blackhole_timeout_sec = 3600", 0},
 		{"vantage", testSurvey(), append(ok(99), measured(measure.Inconclusive, at(4, 443), measure.CondVantagePaused)), NoteVantage, "tcp_fastopen_blackhole_timeout_sec to 0", 1},
 		{"vantage, new", testSurvey(), append(ok(99), measured(measure.Supported, at(4, 443), "tfo.vantage.enobufs")), NoteVantage, "tfo.vantage.enobufs. The cause is on the probe's own host", 1},
+		{"near path", testSurvey(), append(ok(99), measured(measure.Supported, at(4, 443), measure.CondNearPathChangesAddress)), NoteVantage, "near_path.changes_address. The probe's self-test found it", 1},
+		{"late", testSurvey(), append(ok(99), measured(measure.Supported, at(4, 443), measure.CondVantageLate)), NoteVantage, "nothing is wrong with them", 1},
 		{"all offline", testSurvey(), times(3, measured(measure.Offline, at(4, 443))), NoteAllOffline, "all 3 are offline", 3},
 		{"two offline", testSurvey(), times(2, measured(measure.Offline, at(4, 443))), "", "", 0},
 		{"ipv6 offline", testSurvey(), append(ok(9), times(3, measured(measure.Offline, at(6, 443)))...), NoteAllOffline, "over IPv6: all 3", 3},

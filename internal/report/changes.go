@@ -48,7 +48,7 @@ func renderJSON(w io.Writer, v any) error {
 }
 
 func newPage(o Options) *page {
-	o.Width = min(max(o.Width, defaultWidth), maxWidth)
+	o.Width = min(max(cmp.Or(o.Width, defaultWidth), leastWidth), maxWidth)
 	return &page{o: o}
 }
 

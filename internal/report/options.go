@@ -10,7 +10,7 @@ import (
 // Options is how [RenderTable] writes.
 type Options struct {
 	Color bool // with escape codes
-	Width int  // columns; 0 means 80
+	Width int  // columns; 0 means 80, and the least is 60
 }
 
 // OptionsFor is what suits w: its width and, unless NO_COLOR is set or TERM is

@@ -197,6 +197,7 @@ func TestRenderGolden(t *testing.T) {
 			golden(t, name+"."+format, b.String())
 		}
 	}
+	golden(t, "fleet.narrow", rendered(t, fleets(t)["fleet"], Options{Width: 60}))
 	golden(t, "home.color", rendered(t, home(t), Options{Color: true, Width: 100}))
 }
 
@@ -204,13 +205,17 @@ func TestRenderGolden(t *testing.T) {
 // color it says the same.
 func TestRenderFits(t *testing.T) {
 	for name, s := range samples(t) {
-		for _, width := range []int{0, 40, 80, 120, 300} {
+		for _, width := range []int{0, 40, 60, 72, 80, 90, 120, 300} {
 			plain := rendered(t, s, Options{Width: width})
+			columns := min(max(width, 60), 120)
+			if width == 0 {
+				columns = 80
+			}
 			if strings.Contains(plain, "\x1b") {
 				t.Errorf("%s: escape codes in plain text", name)
 			}
 			for line := range strings.Lines(plain) {
-				if n := text.StringWidth(strings.TrimSuffix(line, "\n")); n > min(max(width, 80), 120) {
+				if n := text.StringWidth(strings.TrimSuffix(line, "\n")); n > columns {
 					t.Errorf("%s in %d columns: %d in %q", name, width, n, line)
 				}
 				if strings.HasSuffix(strings.TrimSuffix(line, "\n"), " ") {

@@ -18,8 +18,10 @@ import (
 )
 
 const (
-	// defaultWidth is also the least: the tables need it.
+	// defaultWidth is that of a terminal nobody asked, and leastWidth what the
+	// tables need, without the columns that can be done without.
 	defaultWidth = 80
+	leastWidth   = 60
 	// maxWidth is where lines of prose become too long to read.
 	maxWidth = 120
 	// topGroups is how many ports and probes are shown; all are in the JSON.
@@ -160,21 +162,36 @@ func (p *page) verdicts(s *Summary) {
 	if s.several() {
 		unit = "n"
 	}
-	t := p.table("verdict", unit, "share", "95 % CI", "meaning")
 	used, wide := 0, len("95 % CI")
+	for _, c := range s.Verdicts {
+		used, wide = max(used, len(c.Verdict)), max(wide, len(interval(c.Part)))
+	}
+	// The meaning gets what the other columns and the gaps between leave, if that
+	// is room for words.
+	const words = 12
+	used += max(len("targets"), len(number(s.Measured))) + len(">99.9%") + wide + 4*len(gap)
+	header := []string{"verdict", unit, "share", "95 % CI", "meaning"}
+	if p.o.Width-used < words {
+		header = header[:4]
+	}
+	t := p.table(header...)
 	for _, c := range s.Verdicts {
 		v, _ := measure.ParseVerdict(c.Verdict) // 0 for one of a later version
 		name := c.Verdict
 		if colors := verdictColors(v); colors != nil {
 			name = p.paint(name, colors...)
 		}
-		t.AppendRow(table.Row{name, number(c.Count), percent(c.Count, s.Measured), interval(c.Part), cmp.Or(Meaning(v), "of a later version")})
-		used, wide = max(used, len(c.Verdict)), max(wide, len(interval(c.Part)))
+		row := table.Row{name, number(c.Count), percent(c.Count, s.Measured), interval(c.Part), cmp.Or(Meaning(v), "of a later version")}
+		t.AppendRow(row[:len(header)])
 	}
-	// The meaning gets what the other columns and the gaps between leave.
-	used += max(len("targets"), len(number(s.Measured))) + len(">99.9%") + wide + 4*len(gap)
 	t.SetColumnConfigs([]table.ColumnConfig{right(2), right(3), right(4), {Number: 5, WidthMax: p.o.Width - used, WidthMaxEnforcer: text.WrapSoft}})
 	p.render(t)
+	p.printf("\n")
+	share := func(c Part) string {
+		return fmt.Sprintf("%s, %s (%s)", number(c.Count), percent(c.Count, s.Measured), interval(c))
+	}
+	p.wrapped(p.paint("any fault", text.Bold)+"  ", share(s.Fault))
+	p.wrapped(p.paint("noise", text.Bold)+"      ", share(s.Transient)+": plain failed and Fast Open worked")
 }
 
 func (p *page) groups(s *Summary) {
@@ -203,45 +220,62 @@ func single(gs []Group) []Crossed {
 	return out
 }
 
-// groupHeader is what is shown of a group. Noise is the share of what can only
-// be chance, and the measure of the faults beside it.
-var groupHeader = []string{"n", "supported", "unsupp.", "fault", "noise", "offline", "unclear"}
+// groupColumn is one thing that is shown of a group.
+type groupColumn struct {
+	header, widest string
+	from, to       int // widths of the page that it is for
+	cell           func(*Counts) string
+}
+
+// groupColumns is what is shown of a group; the other formats have all of it.
+// Noise is the share of what can only be chance, and the measure of the faults
+// beside it.
+var groupColumns = []groupColumn{
+	{"n", "", 0, maxWidth, func(c *Counts) string { return number(c.Measured) }},
+	{"supported", "100.0%", 0, maxWidth, func(c *Counts) string { return c.percent(measure.Supported) }},
+	{"unsupp.", "100.0%", 0, maxWidth, func(c *Counts) string { return c.percent(measure.Unsupported) }},
+	{"fault", "100.0%", 0, maxWidth, func(c *Counts) string { return percent(c.Fault.Count, c.Measured) }},
+	{"95 % CI", "10.0-20.0%", defaultWidth, maxWidth, func(c *Counts) string { return interval(c.Fault) }},
+	{"noise", "100.0%", 0, maxWidth, func(c *Counts) string { return percent(c.Transient.Count, c.Measured) }},
+	{"other", "100.0%", 0, 89, func(c *Counts) string {
+		return percent(c.Measured-c.Fault.Count-c.Count(measure.Supported.String())-c.Count(measure.Unsupported.String()), c.Measured)
+	}},
+	{"offline", "100.0%", 90, maxWidth, func(c *Counts) string { return c.percent(measure.Offline) }},
+	{"unclear", "100.0%", 90, maxWidth, func(c *Counts) string { return c.percent(measure.Inconclusive) }},
+}
+
+// percent is the share of a verdict.
+func (c *Counts) percent(v measure.Verdict) string { return percent(c.Count(v.String()), c.Measured) }
 
 func (p *page) grouped(title string, groups []Crossed) {
 	groups = slices.DeleteFunc(slices.Clone(groups), func(g Crossed) bool { return g.Measured == 0 })
-	t := p.table(append([]string{title}, groupHeader...)...)
-	widest := len(groupHeader[0])
+	columns := slices.DeleteFunc(slices.Clone(groupColumns), func(c groupColumn) bool { return p.o.Width < c.from || p.o.Width > c.to })
+	header, configs := []string{title}, []table.ColumnConfig{{Number: 1}}
+	// The name gets what the other columns and the gaps between leave.
+	name := p.o.Width
+	for i, c := range columns {
+		header, configs = append(header, c.header), append(configs, right(i+2))
+		wide := max(len(c.header), len(c.widest))
+		for _, g := range groups[:min(len(groups), topGroups)] {
+			wide = max(wide, len(c.cell(&g.Counts)))
+		}
+		name -= len(gap) + wide
+	}
+	configs[0].WidthMax, configs[0].WidthMaxEnforcer = name, text.WrapSoft
+	t := p.table(header...)
+	t.SetColumnConfigs(configs)
 	for i, g := range groups {
 		if i == topGroups {
 			t.AppendRow(table.Row{fmt.Sprintf("and %s more", number(uint64(len(groups)-i)))})
 			break
 		}
 		row := table.Row{strings.Join(g.Values, ", ")}
-		for _, cell := range groupRow(&g.Counts) {
-			row = append(row, cell)
+		for _, c := range columns {
+			row = append(row, c.cell(&g.Counts))
 		}
 		t.AppendRow(row)
-		widest = max(widest, len(number(g.Measured)))
 	}
-	// The name gets what the other columns and the gaps between leave.
-	name := p.o.Width - widest - len(gap)
-	configs := []table.ColumnConfig{{Number: 1}, right(2)}
-	for i, h := range groupHeader[1:] {
-		configs = append(configs, right(i+3))
-		name -= len(gap) + max(len(h), len("100.0%"))
-	}
-	configs[0].WidthMax, configs[0].WidthMaxEnforcer = name, text.WrapHard
-	t.SetColumnConfigs(configs)
 	p.render(t)
-}
-
-func groupRow(c *Counts) []string {
-	share := func(n uint64) string { return percent(n, c.Measured) }
-	of := func(v measure.Verdict) string { return share(c.Count(v.String())) }
-	return []string{
-		number(c.Measured), of(measure.Supported), of(measure.Unsupported), share(c.Fault.Count), share(c.Transient.Count),
-		of(measure.Offline), of(measure.Inconclusive),
-	}
 }
 
 // together is what all vantage points say of targets, where there are several.
@@ -269,7 +303,7 @@ func (p *page) together(s *Summary) {
 		if n := len(seen) - topGroups; n > 0 {
 			seen = append(seen[:topGroups], fmt.Sprintf("and %d more", n))
 		}
-		p.wrapped("  ", fmt.Sprintf("%s  %s: %s", e.name(), e.Blame, strings.Join(seen, ", ")))
+		p.wrapped("  ", fmt.Sprintf("%s %s: %s", e.name(), e.Blame, strings.Join(seen, ", ")))
 	}
 }
 

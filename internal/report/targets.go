@@ -12,9 +12,6 @@ import (
 	"tfofleet/internal/report/aggregate"
 )
 
-// TargetFormats lists the forms targets can be written in, the default first.
-func TargetFormats() []string { return []string{"jsonl", "csv"} }
-
 // WriteTargets streams every target of the datasets in dirs with what all
 // measurements say of it together, one per line: as a [Target] in JSON, or in
 // CSV with one word "dataset/probe:verdict" per measurement, marked by "!" where

@@ -236,15 +236,19 @@ func (s *SQLite) Batches(ctx context.Context, k Key) (Chunk, []Batch, error) {
 		if err != nil {
 			return kept{}, err
 		}
-		var bs []Batch
-		t.each(`SELECT epoch, spool, sequence, probe, late, address, body FROM batch WHERE chunk = ? AND late < 2 ORDER BY id`, []any{r.id}, func(scan func(...any)) {
-			var b Batch
-			scan(&b.Epoch, &b.Spool, &b.Sequence, &b.Probe, &b.Late, &b.Address, &b.Body)
-			bs = append(bs, b)
-		})
-		return kept{r.Chunk, bs}, nil
+		return kept{r.Chunk, t.batches(r, `late < 2`)}, nil
 	})
 	return all.c, all.bs, err
+}
+
+// batches are those of a chunk that meet a condition, in the order of arrival.
+func (t *tx) batches(r *row, where string) (bs []Batch) {
+	t.each(`SELECT epoch, spool, sequence, probe, late > 0, address, body FROM batch WHERE chunk = ? AND `+where+` ORDER BY id`, []any{r.id}, func(scan func(...any)) {
+		var b Batch
+		scan(&b.Epoch, &b.Spool, &b.Sequence, &b.Probe, &b.Late, &b.Address, &b.Body)
+		bs = append(bs, b)
+	})
+	return bs
 }
 
 // Written implements Store.

@@ -182,6 +182,9 @@ func TestUpgrade(t *testing.T) {
 				if version >= 2 {
 					stillMembers(t, s)
 				}
+				if version >= 3 {
+					stillAside(t, s)
+				}
 				if err := s.Close(); err != nil {
 					t.Error(err)
 				}
@@ -324,6 +327,19 @@ func stillMembers(t *testing.T, s identityStore) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// stillAside: what version 3 kept aside, and had no use for, can be written.
+func stillAside(t *testing.T, s identityStore) {
+	ctx := context.Background()
+	keys, err := s.Late(ctx)
+	if err != nil || !slices.Equal(keys, []Key{{"running", 0}}) {
+		t.Fatalf("late: %v, %v", keys, err)
+	}
+	_, n, bs, err := s.LateBatches(ctx, keys[0])
+	if err != nil || n != 1 || len(bs) != 1 || string(bs[0].Body) != "aside" {
+		t.Errorf("late file %d of %+v, %v", n, bs, err)
 	}
 }
 

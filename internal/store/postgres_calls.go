@@ -192,19 +192,24 @@ func (p *Postgres) Batches(ctx context.Context, k Key) (c Chunk, bs []Batch, err
 			return err
 		}
 		c = r.Chunk
-		rows, err := q.Query(ctx, `SELECT epoch, spool, sequence, probe, late = 1, address, body FROM batch WHERE chunk = $1 AND late < 2 ORDER BY id`, r.id)
-		if err != nil {
-			return err
-		}
-		bs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (b Batch, err error) {
-			var epoch, sequence int64
-			err = row.Scan(&epoch, &b.Spool, &sequence, &b.Probe, &b.Late, &b.Address, &b.Body)
-			b.Epoch, b.Sequence = uint64(epoch), uint64(sequence)
-			return b, err
-		})
+		bs, err = batches(ctx, q, &r.row, `late < 2`)
 		return err
 	})
 	return c, bs, err
+}
+
+// batches are those of a chunk that meet a condition, in the order of arrival.
+func batches(ctx context.Context, q querier, r *row, where string) ([]Batch, error) {
+	rows, err := q.Query(ctx, `SELECT epoch, spool, sequence, probe, late > 0, address, body FROM batch WHERE chunk = $1 AND `+where+` ORDER BY id`, r.id)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (b Batch, err error) {
+		var epoch, sequence int64
+		err = row.Scan(&epoch, &b.Spool, &sequence, &b.Probe, &b.Late, &b.Address, &b.Body)
+		b.Epoch, b.Sequence = uint64(epoch), uint64(sequence)
+		return b, err
+	})
 }
 
 // Written implements Store.

@@ -60,7 +60,7 @@ func newChunkTx() *chunkTx {
 }
 
 // chunkColumns are what scan reads.
-const chunkColumns = `chunk.id, chunk.survey, chunk.chunk, chunk.source, chunk.copy, chunk.pin, chunk.size, chunk.phase, chunk.written, chunk.deadline, chunk.lease, chunk.items`
+const chunkColumns = `chunk.id, chunk.survey, chunk.chunk, chunk.source, chunk.copy, chunk.pin, chunk.size, chunk.phase, chunk.written, chunk.late, chunk.deadline, chunk.lease, chunk.items`
 
 // scan reads a row of chunkColumns.
 func (t *chunkTx) scan(rows pgx.CollectableRow) (*pgRow, error) {
@@ -70,7 +70,7 @@ func (t *chunkTx) scan(rows pgx.CollectableRow) (*pgRow, error) {
 		deadline sql.NullTime
 		rest     sql.NullString
 	)
-	err := rows.Scan(&r.id, &r.Survey, &r.Chunk.Chunk, &r.Source, &r.Copy, &r.Pin, &size, &r.Phase, &r.written, &deadline, &rest, &r.items)
+	err := rows.Scan(&r.id, &r.Survey, &r.Chunk.Chunk, &r.Source, &r.Copy, &r.Pin, &size, &r.Phase, &r.written, &r.late, &deadline, &rest, &r.items)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"tfofleet/internal/lease"
@@ -12,6 +13,7 @@ type row struct {
 	id int64
 	Chunk
 	written bool
+	late    uint32 // how many late files are written
 	dirty   bool
 }
 
@@ -59,4 +61,14 @@ func (r *row) decode(rest string, size int, items []byte) error {
 	r.Epoch, r.Probe, r.Instance, r.Offers, r.Attempt, r.TTL, r.Taken = l.Epoch, l.Probe, l.Instance, l.Offers, l.Attempt, l.TTL, l.Taken
 	r.Lapsed, r.Cancelled, r.Late, r.Holders = l.Lapsed, l.Cancelled, l.Late, l.Holders
 	return nil
+}
+
+// takesLate reports whether the items of the n-th late file are still to be
+// recorded.
+func (r *row) takesLate(n uint32, items []lease.Item) (bool, error) {
+	if !r.written || len(items) != len(r.Items) || n > r.late+1 {
+		return false, fmt.Errorf("survey %s chunk %d, with %d targets and %d late files, is not to get late file %d with %d",
+			r.Survey, r.Chunk.Chunk, len(r.Items), r.late, n, len(items))
+	}
+	return n > r.late, nil
 }

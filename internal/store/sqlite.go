@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 	"time"
 
 	"modernc.org/sqlite"
@@ -65,6 +67,17 @@ func OpenSQLite(ctx context.Context, path string, opts Options) (*SQLite, error)
 }
 
 func (s *SQLite) open(ctx context.Context, path string) (err error) {
+	// A new file is its owner's alone, wherever it is, and the WAL takes after it.
+	// One that is there is not touched: closing it would drop the locks that this
+	// process has on it.
+	switch f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600); {
+	case err == nil:
+		if err := f.Close(); err != nil {
+			return err
+		}
+	case !errors.Is(err, fs.ErrExist):
+		return err
+	}
 	// EXCLUSIVE comes before WAL: then a second controller is kept out for as long
 	// as this one lives, and the WAL needs no shared memory.
 	// FULL, not NORMAL: in WAL mode NORMAL does not sync at a commit, and what

@@ -266,6 +266,18 @@ type Store interface {
 	// items, and drops its batches. What was written stays as it is. It
 	// reports whether no chunk of the survey is left to write.
 	Written(ctx context.Context, k Key, items []lease.Item) (last bool, err error)
+	// Late are the chunks of all surveys that are in the dataset and for which
+	// results have come since, of targets that have none there.
+	Late(ctx context.Context) ([]Key, error)
+	// LateBatches are these results as the chunk's n-th late file is to have
+	// them. It is the same for everybody until LateDone: what comes meanwhile is
+	// for the next one.
+	LateBatches(ctx context.Context, k Key) (c Chunk, n uint32, bs []Batch, err error)
+	// LateWritten records that the n-th late file is in the dataset: with it the
+	// items are these. It changes nothing when that file is done.
+	LateWritten(ctx context.Context, k Key, n uint32, items []lease.Item) error
+	// LateDone drops the batches of the n-th late file, if it was not done before.
+	LateDone(ctx context.Context, k Key, n uint32) error
 	// Settle divides the survey's pending chunks that are partly measured:
 	// what was measured is over and can be written, the rest becomes a chunk
 	// with a new number.

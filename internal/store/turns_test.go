@@ -114,6 +114,16 @@ func (s *turns) Pinned(ctx context.Context, probe string) ([]store.Key, error) {
 func (s *turns) TakeUnwritten(ctx context.Context, writer string, d time.Duration, limit int) ([]store.Key, error) {
 	return s.next().TakeUnwritten(ctx, writer, d, limit)
 }
+func (s *turns) Late(ctx context.Context) ([]store.Key, error) { return s.next().Late(ctx) }
+func (s *turns) LateBatches(ctx context.Context, k store.Key) (store.Chunk, uint32, []store.Batch, error) {
+	return s.next().LateBatches(ctx, k)
+}
+func (s *turns) LateWritten(ctx context.Context, k store.Key, n uint32, items []lease.Item) error {
+	return s.next().LateWritten(ctx, k, n, items)
+}
+func (s *turns) LateDone(ctx context.Context, k store.Key, n uint32) error {
+	return s.next().LateDone(ctx, k, n)
+}
 func (s *turns) Finished(ctx context.Context) ([]string, error) { return s.next().Finished(ctx) }
 func (s *turns) Close() error                                   { return errors.Join(s.stores[0].Close(), s.stores[1].Close()) }
 

@@ -136,8 +136,8 @@ func (t *tx) chunk(k Key) (*row, error) {
 		rest     sql.NullString
 		items    []byte
 	)
-	found := t.get(`SELECT id, source, copy, pin, size, phase, written, deadline, lease, items FROM chunk WHERE survey = ? AND chunk = ?`,
-		[]any{k.Survey, k.Chunk}, &r.id, &r.Source, &r.Copy, &r.Pin, &size, &r.Phase, &r.written, &deadline, &rest, &items)
+	found := t.get(`SELECT id, source, copy, pin, size, phase, written, late, deadline, lease, items FROM chunk WHERE survey = ? AND chunk = ?`,
+		[]any{k.Survey, k.Chunk}, &r.id, &r.Source, &r.Copy, &r.Pin, &size, &r.Phase, &r.written, &r.late, &deadline, &rest, &items)
 	if t.err != nil {
 		return nil, t.err
 	}

@@ -34,12 +34,13 @@ type tab struct {
 }
 
 // open starts a browser with an empty page.
-func open(t *testing.T) *tab {
+func open(t *testing.T, more ...chromedp.ExecAllocatorOption) *tab {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(browserPath(t)), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
+		chromedp.ExecPath(program(t, "chromium", "chromium", "chromium-browser", "google-chrome")), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 	)
+	options = append(options, more...)
 	ctx, stop := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewExecAllocator(ctx, options...)
@@ -54,18 +55,26 @@ func open(t *testing.T) *tab {
 	return b
 }
 
-func browserPath(t *testing.T) string {
+// program is where a program is that Debian has in a package, by any of its
+// names.
+func program(t *testing.T, pkg string, names ...string) string {
 	t.Helper()
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+	for _, name := range names {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}
 	}
-	if os.Getenv("TFOFLEET_REQUIRE_KERNEL") == "1" {
-		t.Fatal("no browser: apt-get install chromium")
-	}
-	t.Skip("no browser: apt-get install chromium")
+	cannot(t, fmt.Sprintf("no %s: apt-get install %s", names[0], pkg))
 	return ""
+}
+
+// cannot skips a test, or fails it where none may be skipped.
+func cannot(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("TFOFLEET_REQUIRE_KERNEL") == "1" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
 }
 
 func (b *tab) event(ev any) {
@@ -124,7 +133,7 @@ func (b *tab) until(condition string) {
 	script := fmt.Sprintf(`new Promise((done) => { const end = Date.now() + %d, ask = () => (%s) ? done(true) : Date.now() > end ? done(false) : setTimeout(ask, 10); ask(); })`,
 		(patience / 2).Milliseconds(), condition)
 	if !eval[bool](b, script) {
-		b.check(fmt.Errorf("waited in vain for %s", condition))
+		b.check(fmt.Errorf("waited in vain for %s: %.1000q", condition, eval[string](b, `document.body.innerText`)))
 	}
 }
 

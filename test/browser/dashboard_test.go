@@ -68,7 +68,7 @@ func TestDashboard(t *testing.T) {
 	probes(control)
 	// Mounted below a path, as a controller may.
 	mux := http.NewServeMux()
-	mux.Handle("/dashboard/", http.StripPrefix("/dashboard", dashboard.New(dashboard.Config{Control: client, Datasets: places{"gen3": dir}, Every: 20 * time.Millisecond, Authorize: func(*http.Request) error { return nil }})))
+	mux.Handle("/dashboard/", http.StripPrefix("/dashboard", dashboard.New(dashboard.Config{Control: client, Datasets: places{"gen3": dir}, Every: 20 * time.Millisecond})))
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.CloseClientConnections) // streams never end by themselves
 	t.Cleanup(server.Close)

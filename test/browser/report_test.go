@@ -142,7 +142,8 @@ func TestReport(t *testing.T) {
 	if rows != len(fleet) {
 		t.Errorf("%d rows of %s, of %d probes", rows, name, len(fleet))
 	}
-	b.do(`document.querySelector("#targets tbody tr").focus()`)
+	b.press(arrowDown)
+	b.until(`document.activeElement === document.querySelector("#targets tbody tr")`)
 	b.press(arrowDown, "\r")
 	b.until(`document.querySelectorAll("dialog[open] .sequence").length > 2`)
 	if second := eval[string](b, `document.querySelectorAll("#targets tbody tr")[1].children[2].textContent`); !contains(eval[string](b, `document.querySelector("dialog .sub").textContent`), "from "+second) {
@@ -162,6 +163,15 @@ func TestReport(t *testing.T) {
 	if !eval[bool](b, `getComputedStyle(document.activeElement).outlineStyle !== "none"`) {
 		t.Error("one cannot see where the focus is")
 	}
+
+	// From an example of blame to what was measured of it.
+	b.do(`document.querySelector("#blame .examples").open = true`)
+	if !eval[bool](b, `!!document.querySelector("#blame .examples strong")`) {
+		t.Error("no example says what the blame stands on")
+	}
+	b.do(`document.querySelector("#blame .examples button").click()`)
+	b.until(`document.activeElement.id === "search" && document.querySelector("#blame .examples button").textContent.startsWith(document.querySelector("#search").value + ",")`)
+	b.until(`document.querySelectorAll("#targets tbody tr").length >= ` + fmt.Sprint(len(fleet)))
 
 	// Sorting and the pages of the table.
 	b.do(`(s => { s.value = ""; s.dispatchEvent(new Event("input")) })(document.querySelector("#search"))`)
@@ -249,6 +259,21 @@ func TestHostile(t *testing.T) {
 	b.do(`document.querySelectorAll("details").forEach(d => d.open = true)`)
 	if eval[bool](b, `"hacked" in window || document.querySelectorAll("img").length > 0`) {
 		t.Error("a name became markup")
+	}
+	b.quiet("file://" + path)
+}
+
+// TestNothing opens the report of a survey that has measured nothing yet.
+func TestNothing(t *testing.T) {
+	path := reportFile(t, html.Options{}, htmltest.Config{Seed: 3, Probes: fleet, Plan: measure.Standard}, mesh)
+	b := open(t)
+	b.visit("file://" + path)
+	b.until(ready)
+	if text := eval[string](b, `document.querySelector("#summary").innerText`); !contains(text, "No target was measured.") {
+		t.Errorf("of nothing: %s", text)
+	}
+	if ids := eval[[]string](b, `[...document.querySelectorAll("main > section")].map((s) => s.id)`); strings.Join(ids, " ") != "summary mesh" {
+		t.Errorf("sections %v", ids)
 	}
 	b.quiet("file://" + path)
 }

@@ -165,13 +165,15 @@ func (g *Guard) CheckName(host string, now time.Time) (Reason, bool) {
 	return a.policy.PermitsName(host)
 }
 
-// CheckListen is asked before a port is opened for a time.
-func (g *Guard) CheckListen(port uint16, d time.Duration, now time.Time) (Reason, bool) {
+// CheckListen is asked before a port is opened for a time, and while it is open.
+// It tells which sources may be answered.
+func (g *Guard) CheckListen(port uint16, d time.Duration, now time.Time) (answer []netip.Prefix, why Reason, ok bool) {
 	a := g.active.Load()
 	if a.kill.engaged(now) {
-		return KillSwitch, false
+		return nil, KillSwitch, false
 	}
-	return a.policy.PermitsListen(port, d)
+	why, ok = a.policy.PermitsListen(port, d)
+	return a.policy.settings.Listen.Sources, why, ok
 }
 
 // Contacted writes contacts to the log, before their first SYN. If it fails,

@@ -3,6 +3,7 @@ package policy
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,7 +60,7 @@ func TestKillSwitch(t *testing.T) {
 		if got, _ := g.CheckName("example.org", now); got != want {
 			t.Errorf("name: %q, want %q", got, want)
 		}
-		if _, ok := g.CheckListen(80, time.Second, now); ok || want == KillSwitch != g.Stopped(now) {
+		if _, got, ok := g.CheckListen(80, time.Second, now); ok || got != cmp.Or(want, ListenOff) || want == KillSwitch != g.Stopped(now) {
 			t.Error("listener or state")
 		}
 	}

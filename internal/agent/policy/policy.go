@@ -74,7 +74,6 @@ type Policy struct {
 	only     []*targets.Prefixes // an address has to be in all of them
 	ports    *portSet
 	list     doNotProbe
-	sources  *targets.Prefixes
 }
 
 // Default is the policy of an empty file.
@@ -82,7 +81,7 @@ func Default() *Policy { return compile(Defaults(), doNotProbe{}) }
 
 func compile(s Settings, list doNotProbe) *Policy {
 	p := &Policy{
-		settings: s, list: list, ports: newPortSet(s.Ports...), sources: targets.NewPrefixes(s.Listen.Sources...),
+		settings: s, list: list, ports: newPortSet(s.Ports...),
 		nets: targets.Policy{Allow: targets.NewPrefixes(s.AllowNets...), Block: targets.NewPrefixes(s.DenyNets...)},
 	}
 	if s.OnlyNets != nil {
@@ -141,11 +140,6 @@ func (p *Policy) PermitsListen(port uint16, d time.Duration) (Reason, bool) {
 		return ListenDuration, false
 	}
 	return "", true
-}
-
-// PermitsSource reports whether a listener may answer an address.
-func (p *Policy) PermitsSource(addr netip.Addr) bool {
-	return p.settings.Listen.Enabled && p.sources.Contains(addr)
 }
 
 // RateFor is the rate at which a survey may run that asks for one, in

@@ -100,23 +100,7 @@ func rejectedOf(k, v []byte) (Rejected, error) {
 	return Rejected{r, time.Unix(0, at), reason}, err
 }
 
-// Quarantined lists the rejected records, oldest first.
-func (s *Spool) Quarantined() (all []Rejected, err error) {
-	s.mu.Lock()
-	err = s.unusable()
-	s.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
-	err = s.view(func(tx *bolt.Tx) (err error) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		all, err = quarantined(tx, s.durable)
-		return err
-	})
-	return all, err
-}
-
+// quarantined lists the rejected records, oldest first.
 func quarantined(tx *bolt.Tx, st *state) (all []Rejected, err error) {
 	for c, k, v := first(tx.Bucket(bucketQuarantine)); k != nil; k, v = c.Next() {
 		r, err := rejectedOf(k, v)

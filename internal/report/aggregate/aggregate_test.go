@@ -3,7 +3,9 @@ package aggregate
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -49,8 +51,8 @@ func random(rt *rapid.T) *simulate.Fleet {
 }
 
 // valuesOf is what a measurement has of each property, told without package
-// aggregate.
-func valuesOf(f *simulate.Fleet, s *dataset.Survey, r *dataset.Row) map[Key]string {
+// aggregate. Announced: it is known what addresses are announced in.
+func valuesOf(f *simulate.Fleet, s *dataset.Survey, r *dataset.Row, announced bool) map[Key]string {
 	kernel := ""
 	for _, p := range s.Probes {
 		if p.Name == r.Probe {
@@ -62,6 +64,9 @@ func valuesOf(f *simulate.Fleet, s *dataset.Survey, r *dataset.Row) map[Key]stri
 		bits = 48
 	}
 	prefix, _ := r.Addr.Prefix(bits)
+	if announced {
+		prefix = simulate.Announced(r.Addr)
+	}
 	suffix := "address"
 	if r.Hostname != "" {
 		_, suffix, _ = strings.Cut(r.Hostname, ".example.")
@@ -76,9 +81,13 @@ func valuesOf(f *simulate.Fleet, s *dataset.Survey, r *dataset.Row) map[Key]stri
 // over all rows puts it in; and summed over one property it is that of the
 // other.
 func TestCrossings(t *testing.T) {
-	keys := []Key{KeyProbe, KeyPort, KeyFamily, KeyKernel, KeyPrefix, KeyAS, KeySuffix, KeyDataset}
+	known := []Key{KeyProbe, KeyPort, KeyFamily, KeyKernel, KeyPrefix, KeySuffix, KeyDataset, KeyAS}
 	table := asns(t)
 	rapid.Check(t, func(rt *rapid.T) {
+		announced, keys, table := rapid.Bool().Draw(rt, "announced"), known, table
+		if !announced {
+			keys, table = known[:len(known)-1], nil
+		}
 		f := random(rt)
 		dir := written(t, f)
 		a := rapid.SampledFrom(keys).Draw(rt, "a")
@@ -99,7 +108,7 @@ func TestCrossings(t *testing.T) {
 				slot |= transientBit
 			}
 			all.add(slot)
-			values := valuesOf(f, f.Survey(), &row)
+			values := valuesOf(f, f.Survey(), &row, announced)
 			for _, by := range append(slices.Clone(standard), q.By...) {
 				cells := want[by.String()]
 				if cells == nil {
@@ -237,6 +246,84 @@ func TestSeveralDatasets(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "tfofleet-report-*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A name is one target in several datasets, wherever it leads to. One that a
+// list has for several addresses is as many targets, also where it led nowhere.
+func TestNamesOfSeveralAddresses(t *testing.T) {
+	type seen struct {
+		item    int
+		name    string
+		addr    string
+		verdict measure.Verdict
+	}
+	const sup, drop, off = measure.Supported, measure.DataDropped, measure.Offline
+	write := func(id string, probes map[string][]seen) string {
+		dir := t.TempDir()
+		w, err := dataset.Create(dir, &dataset.Survey{ID: id, Spec: dataset.Spec{ChunkSize: 100}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for probe, list := range probes {
+			var ms []measure.Measurement
+			for _, s := range list {
+				m := measure.Measurement{Target: measure.Target{Item: uint64(s.item), Port: 443, Hostname: s.name}, Outcome: measure.OutcomeMeasured, Verdict: s.verdict}
+				if s.addr != "" {
+					m.Addr = netip.MustParseAddr(s.addr)
+				}
+				ms = append(ms, m)
+			}
+			if err := w.WriteChunk(dataset.ChunkKey{Survey: id, Probe: probe}, ms); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return dir
+	}
+	old := write("old", map[string][]seen{
+		"p": {{0, "two", "192.0.2.1", sup}, {1, "two", "2001:db8::1", drop}, {2, "moved", "192.0.2.7", sup}},
+		"q": {{0, "two", "192.0.2.1", sup}, {1, "two", "", off}, {2, "moved", "192.0.2.9", sup}},
+	})
+	again := write("new", map[string][]seen{
+		"p": {{0, "moved", "192.0.2.8", sup}, {1, "two", "2001:db8::1", drop}, {2, "two", "192.0.2.1", sup}},
+	})
+	got := map[string]int{}
+	if err := Judge(context.Background(), Query{}, func(j *Judged) error {
+		var words []string
+		for _, s := range j.Seen {
+			words = append(words, fmt.Sprint(s.Dataset, s.Vantage, s.Verdict))
+		}
+		got[j.Hostname+" "+strings.Join(words, " ")]++
+		return nil
+	}, old, again); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int{
+		"two 0psupported 0qsupported 1psupported": 1, "two 0pdata_dropped 0qoffline 1pdata_dropped": 1, "moved 0psupported 0qsupported 1psupported": 1,
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A survey that is given twice, under one name or as a copy, is counted by
+// nobody; what is compared may well be one survey.
+func TestSameSurvey(t *testing.T) {
+	f := simulate.Fleet{Seed: 4, Targets: 10, Probes: 2}
+	dir, elsewhere, other := written(t, &f), written(t, &f), f
+	other.ID = "other"
+	for _, dirs := range [][]string{{dir, dir}, {dir, written(t, &other), elsewhere}} {
+		var same *SameSurvey
+		want := SameSurvey{"simulated", [2]string{dir, dirs[len(dirs)-1]}}
+		if _, err := Run(context.Background(), Query{}, dirs...); !errors.As(err, &same) || *same != want {
+			t.Errorf("counted: %v", err)
+		}
+		if _, err := Datasets(dirs...); !errors.As(err, &same) || *same != want {
+			t.Errorf("named: %v", err)
+		}
+		if err := Judge(context.Background(), Query{}, func(*Judged) error { return nil }, dirs...); err != nil {
+			t.Errorf("compared: %v", err)
+		}
 	}
 }
 

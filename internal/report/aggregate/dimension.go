@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/publicsuffix"
 
 	"tfofleet/internal/dataset"
+	"tfofleet/internal/report/origin"
 )
 
 // dimension turns the rows of a batch into codes of one property. Codes are the
@@ -47,8 +48,8 @@ func newDimension(k Key, q *Query, s *scene) (*dimension, error) {
 	case KeyProbe:
 		return &dimension{of: func(b *dataset.Batch) uint64 { return uint64(s.vantage(b)) }, name: func(c uint64) string { return s.vantages[c] }, byName: true}, nil
 	case KeyKernel:
-		words := &words{}
-		return &dimension{of: func(b *dataset.Batch) uint64 { return words.code(s.kernel(b)) }, name: words.name, byName: true}, nil
+		words := &numbering[string]{}
+		return &dimension{of: func(b *dataset.Batch) uint64 { return words.code(s.kernel(b)) }, name: words.of, byName: true}, nil
 	case KeyDataset:
 		return &dimension{of: func(b *dataset.Batch) uint64 { return uint64(b.Dir) }, name: func(c uint64) string { return s.datasets[c] }, byName: true}, nil
 	case KeyPort:
@@ -64,7 +65,13 @@ func newDimension(k Key, q *Query, s *scene) (*dimension, error) {
 			}
 		}, name: familyName}, nil
 	case KeyPrefix:
-		return prefixes(q.Prefixes), nil
+		switch {
+		case len(q.Prefixes) > 0:
+			return givenPrefixes(q.Prefixes), nil
+		case q.Origin.Knows().Prefix:
+			return announcedPrefixes(q.Origin), nil
+		}
+		return blocks(), nil
 	case KeyAS:
 		if !q.Origin.Knows().AS {
 			return nil, fmt.Errorf("%w AS", errNoOrigin)
@@ -127,11 +134,8 @@ const (
 // first 48.
 const v6Code = 1 << 63
 
-// prefixes groups by the given ones, or by /24 and /48.
-func prefixes(given []netip.Prefix) *dimension {
-	if len(given) > 0 {
-		return givenPrefixes(given)
-	}
+// blocks groups by /24 and /48.
+func blocks() *dimension {
 	return &dimension{columns: dataset.ColAddr, fill: func(_ *worker, b *dataset.Batch, out []uint64) {
 		for i, a := range b.Addr {
 			a = a.Unmap()
@@ -181,14 +185,29 @@ func givenPrefixes(given []netip.Prefix) *dimension {
 	}}
 }
 
+// announcedPrefixes groups by those that addresses are announced in.
+func announcedPrefixes(t *origin.Table) *dimension {
+	numbers := &numbering[netip.Prefix]{}
+	return &dimension{columns: dataset.ColAddr, fill: func(_ *worker, b *dataset.Batch, out []uint64) {
+		for i, a := range b.Addr {
+			out[i] = numbers.code(t.Prefix(a))
+		}
+	}, name: func(code uint64) string {
+		if p := numbers.of(code); p.IsValid() {
+			return p.String()
+		}
+		return Unknown
+	}, byName: true}
+}
+
 // suffixes groups by the last labels of a name, or by its public suffix.
 func suffixes(labels int) *dimension {
-	words := &words{}
+	words := &numbering[string]{}
 	return &dimension{columns: dataset.ColHostname, fill: func(_ *worker, b *dataset.Batch, out []uint64) {
 		for i := range out {
 			out[i] = words.code(strings.ToLower(suffix(b.Hostname.At(i), labels)))
 		}
-	}, name: words.name, byName: true}
+	}, name: words.of, byName: true}
 }
 
 // suffix shares the memory of name.
@@ -210,37 +229,39 @@ func suffix(name string, labels int) string {
 	return name[at+1:]
 }
 
-// words numbers strings, for all workers. It keeps copies.
-type words struct {
+// numbering gives values numbers, for all workers. It keeps copies of strings.
+type numbering[K comparable] struct {
 	mu    sync.RWMutex
-	codes map[string]uint64
-	list  []string
+	codes map[K]uint64
+	list  []K
 }
 
-func (w *words) code(s string) uint64 {
-	w.mu.RLock()
-	c, ok := w.codes[s]
-	w.mu.RUnlock()
+func (n *numbering[K]) code(k K) uint64 {
+	n.mu.RLock()
+	c, ok := n.codes[k]
+	n.mu.RUnlock()
 	if ok {
 		return c
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if c, ok := w.codes[s]; ok {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c, ok := n.codes[k]; ok {
 		return c
 	}
-	if w.codes == nil {
-		w.codes = make(map[string]uint64)
+	if n.codes == nil {
+		n.codes = make(map[K]uint64)
 	}
-	s = strings.Clone(s)
-	c = uint64(len(w.list))
-	w.codes[s] = c
-	w.list = append(w.list, s)
+	if s, ok := any(k).(string); ok {
+		k = any(strings.Clone(s)).(K)
+	}
+	c = uint64(len(n.list))
+	n.codes[k] = c
+	n.list = append(n.list, k)
 	return c
 }
 
-func (w *words) name(code uint64) string {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
-	return w.list[code]
+func (n *numbering[K]) of(code uint64) K {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.list[code]
 }

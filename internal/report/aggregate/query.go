@@ -16,7 +16,7 @@ type Query struct {
 	// Origin tells AS and country; nil: nothing is known of them.
 	Origin *origin.Table
 	// Prefixes are what [KeyPrefix] groups by, the longest that holds the
-	// address; none: /24 and /48.
+	// address; none: those that Origin tells, and where it tells none /24 and /48.
 	Prefixes []netip.Prefix
 	// SuffixLabels is how many labels of a name [KeySuffix] groups by; 0: its
 	// public suffix, as publicsuffix.org lists them.

@@ -17,7 +17,7 @@ import (
 // Result is what datasets hold.
 type Result struct {
 	Surveys  []dataset.Survey // by dataset
-	Datasets []string         // their names, each once
+	Datasets []string         // their names
 	Vantages []string         // vantage points that measured, sorted
 	All      Cell
 	// Crossings are by probe, by port, by family, and then as asked for.
@@ -38,13 +38,17 @@ type Condition struct {
 var standard = []By{{KeyProbe}, {KeyPort}, {KeyFamily}}
 
 // Run counts all measurements of the datasets in dirs. A dataset may be that of
-// a survey that still runs; what is written meanwhile may be missed.
+// a survey that still runs; what is written meanwhile may be missed. The error
+// is a [SameSurvey] if two are of the same.
 func Run(ctx context.Context, q Query, dirs ...string) (*Result, error) {
 	r, err := newRun(q, dirs)
 	if err != nil {
 		return nil, err
 	}
 	defer r.close()
+	if err := r.scene.distinct(dirs); err != nil {
+		return nil, err
+	}
 	j, err := r.count(ctx)
 	if err != nil {
 		return nil, err

@@ -11,7 +11,7 @@ import (
 // have measured for them.
 type scene struct {
 	surveys  []dataset.Survey // by dataset
-	datasets []string         // names of them, each once
+	datasets []string         // names of them
 	vantages []string         // names, sorted
 	// number is that of the vantage point a probe of a dataset is.
 	number []map[string]uint32
@@ -27,11 +27,7 @@ func look(dirs []string) (*scene, error) {
 			return nil, err
 		}
 		s.surveys = append(s.surveys, *survey)
-		name := survey.ID
-		for n := 2; slices.Contains(s.datasets, name); n++ {
-			name = fmt.Sprintf("%s (%d)", survey.ID, n)
-		}
-		s.datasets = append(s.datasets, name)
+		s.datasets = append(s.datasets, survey.ID)
 	}
 	var of []map[string]string // by dataset, the vantage point of a probe
 	for i, dir := range dirs {
@@ -59,6 +55,27 @@ func look(dirs []string) (*scene, error) {
 		}
 	}
 	return s, nil
+}
+
+// SameSurvey is the error of two datasets of one survey where their
+// measurements are added up: each would count twice.
+type SameSurvey struct {
+	ID   string
+	Dirs [2]string
+}
+
+func (e *SameSurvey) Error() string {
+	return fmt.Sprintf("survey %s is given twice, as %s and %s", e.ID, e.Dirs[0], e.Dirs[1])
+}
+
+// distinct refuses datasets of which two are one survey.
+func (s *scene) distinct(dirs []string) error {
+	for i, id := range s.datasets {
+		if first := slices.Index(s.datasets, id); first < i {
+			return &SameSurvey{id, [2]string{dirs[first], dirs[i]}}
+		}
+	}
+	return nil
 }
 
 // vantageName is the probe's name; and the host as well where probes of one name
@@ -107,14 +124,14 @@ func (s *scene) kernel(b *dataset.Batch) string {
 	return Unknown
 }
 
-// Datasets is the names of the datasets in dirs, each once: the ids of their
-// surveys.
+// Datasets is the names of the datasets in dirs: the ids of their surveys. The
+// error is a [SameSurvey] if two are the same.
 func Datasets(dirs ...string) ([]string, error) {
 	s, err := look(dirs)
 	if err != nil {
 		return nil, err
 	}
-	return s.datasets, nil
+	return s.datasets, s.distinct(dirs)
 }
 
 // Vantages is the vantage points that measured for each dataset, sorted; what is

@@ -16,7 +16,8 @@ import (
 )
 
 // A target is the same in several datasets when its port is, and its name or,
-// without one, its address. Each list has an order of its own, so what was seen
+// without one, its address. Of a name that one list has more than once, as for
+// several addresses of it, the address has to be the same as well. Each list has an order of its own, so what was seen
 // is spread over temporary files by target, as in a hash join, and each file is
 // small enough to be sorted in memory.
 
@@ -127,7 +128,34 @@ func (s *spill) each(workers, part int, tell judge) error {
 	slices.SortFunc(rows, func(a, b seen) int {
 		return cmp.Or(compare(&a, &b), cmp.Compare(a.dataset, b.dataset), cmp.Compare(a.Vantage, b.Vantage), cmp.Compare(a.item, b.item))
 	})
-	return eachTarget(rows, func(a, b *seen) bool { return compare(a, b) == 0 }, tell)
+	return eachTarget(rows, func(a, b *seen) bool { return compare(a, b) == 0 }, func(of []seen) error { return eachAddress(of, tell) })
+}
+
+// eachAddress tells what was seen of one name and port: as one target, or, if
+// one dataset has it as several items, by address.
+func eachAddress(of []seen, tell judge) error {
+	several := false
+	for i := range of[1:] {
+		several = several || of[i].dataset == of[i+1].dataset && of[i].item != of[i+1].item
+	}
+	if !several {
+		return tell(of)
+	}
+	// An item is one target, whatever it resolved to for each vantage point.
+	type item struct {
+		dataset uint32
+		number  uint64
+	}
+	addrs := map[item]netip.Addr{}
+	for i := range of {
+		k := item{of[i].dataset, of[i].item}
+		if a := of[i].name.Addr; a.IsValid() && (!addrs[k].IsValid() || a.Less(addrs[k])) {
+			addrs[k] = a
+		}
+	}
+	addr := func(s *seen) netip.Addr { return addrs[item{s.dataset, s.item}] }
+	slices.SortStableFunc(of, func(a, b seen) int { return addr(&a).Compare(addr(&b)) })
+	return eachTarget(of, func(a, b *seen) bool { return addr(a) == addr(b) }, tell)
 }
 
 // listed is the address of a target that has no name: the list has it.

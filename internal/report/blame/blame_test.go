@@ -2,7 +2,10 @@ package blame
 
 import (
 	"math/rand/v2"
+	"os"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -31,7 +34,7 @@ func TestJudge(t *testing.T) {
 	const (
 		sup, uns, off       = measure.Supported, measure.Unsupported, measure.Offline
 		drop, lost, reset   = measure.DataDropped, measure.OptionDropped, measure.Reset
-		only                = measure.CookieOnly
+		only, unstable      = measure.CookieOnly, measure.CookieUnstable
 		never               = measure.Verdict(0)
 		local, near, across = Vantage, NearDrops, PathDependent
 	)
@@ -73,6 +76,11 @@ func TestJudge(t *testing.T) {
 		{"a box near it does not explain that", of(0, near, uns), nil, Judgement{Once, Nobody, uns}, nil},
 		{"a box that strips", of(0, NearStrips, uns), nil, Judgement{NotSeen, local, never}, []int{0}},
 		{"a box that answers itself", append(of(0, NearTerminate, sup), Observation{Vantage: 1, Verdict: drop}, Observation{Vantage: 2, Verdict: drop}), nil, Judgement{Stable, Target, drop}, []int{1, 2}},
+		{"its own address changes", append(of(0, NearChanges, unstable), Observation{Vantage: 1, Verdict: sup}), nil, Judgement{Once, local, sup}, []int{0}},
+		{"the address of all changes", append(of(0, NearChanges, unstable), of(1, NearChanges, unstable)...), nil, Judgement{NotSeen, local, never}, []int{0, 1}},
+		{"its own address changes, and others see it too", append(of(0, NearChanges, unstable), of(1, NearNothing, unstable)[0], of(2, NearNothing, unstable)[0]), nil, Judgement{Stable, Target, unstable}, []int{1, 2}},
+		{"a changed address loses no data", append(of(0, NearChanges, drop), Observation{Vantage: 1, Verdict: drop}), nil, Judgement{Stable, Target, drop}, []int{0, 1}},
+		{"connections break near it", append(of(0, NearBreaks, reset), Observation{Vantage: 1, Verdict: sup}), nil, Judgement{Once, local, sup}, []int{0}},
 		{"a cookie and no data, at all", seen(only, only, only), nil, Judgement{Stable, Target, only}, []int{0, 1, 2}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -96,7 +104,7 @@ func genObservations() *rapid.Generator[[]Observation] {
 		return Observation{
 			Vantage: rapid.Uint32Range(0, 3).Draw(t, "vantage"),
 			Verdict: measure.Verdict(rapid.IntRange(1, 12).Draw(t, "verdict")),
-			Near:    Near(rapid.SampledFrom([]int{0, 0, 0, 1, 2, 3, 4}).Draw(t, "near")),
+			Near:    Near(rapid.SampledFrom([]int{0, 0, 0, 1, 2, 3, 4, 5, 6}).Draw(t, "near")),
 		}
 	}), 0, 8)
 }
@@ -183,10 +191,15 @@ func TestConditions(t *testing.T) {
 	}
 	for c, want := range map[measure.Condition]Near{
 		"tfo.vantage.near_path.strips_option": NearStrips, "tfo.vantage.near_path.drops_syn_data": NearDrops, "tfo.vantage.near_path.terminates_tcp": NearTerminate,
-		"tfo.vantage.near_path.clean": NearNothing, "tfo.vantage.near_path.new": NearOther, measure.CondVantageNoRoute: NearNothing,
+		"tfo.vantage.near_path.clean": NearNothing, "tfo.vantage.near_path.new": NearOther, "tfo.vantage.near_path.unknown": NearNothing, measure.CondVantageNoRoute: NearNothing,
 	} {
 		if NearOf(c) != want {
 			t.Errorf("%s: %v", c, NearOf(c))
+		}
+	}
+	for n := measure.NearPathStripsOption; n.String() != measure.NearPathUnknown.String(); n++ {
+		if near := NearOf(measure.Condition(nearPath + n.String())); near == NearNothing || near == NearOther {
+			t.Errorf("%v means nothing here", n)
 		}
 	}
 	for _, v := range measure.Verdicts() {
@@ -197,4 +210,50 @@ func TestConditions(t *testing.T) {
 			t.Errorf("%v is beyond the table", v)
 		}
 	}
+}
+
+// docs/verdicts.md says what each box near a vantage point may explain, and no
+// more than it does.
+func TestExplains(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/verdicts.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fault := func(v measure.Verdict) bool { return v.Fault() }
+	words := map[string]func(measure.Verdict) bool{
+		"nothing":                                       func(measure.Verdict) bool { return false },
+		"every fault":                                   fault,
+		"every verdict but `supported`":                 func(v measure.Verdict) bool { return v.Fault() || v == measure.Unsupported },
+		"`cookie_unstable`, `cookie_only`":              func(v measure.Verdict) bool { return v == measure.CookieUnstable || v == measure.CookieOnly },
+		"every fault that breaks connections":           func(v measure.Verdict) bool { return v.Fault() && rank(v) < rank(measure.Unsupported) },
+		"every verdict: nothing of the target was seen": func(measure.Verdict) bool { return true },
+	}
+	rows := regexp.MustCompile("(?m)^\\| `(\\w+)` \\| [^|]+ \\| ([^|]+) \\|$").FindAllStringSubmatch(section(t, string(doc), "## What is near a probe"), -1)
+	if len(rows) != int(measure.NearPathBreaksFlows)+1 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	for _, row := range append(rows, []string{"", "new", "every fault"}) {
+		explains := words[row[2]]
+		if explains == nil {
+			t.Errorf("%s: %q", row[1], row[2])
+			continue
+		}
+		near := NearOf(measure.Condition(nearPath + row[1]))
+		for _, v := range measure.Verdicts() {
+			if got := near.explains(v); got != explains(v) {
+				t.Errorf("%s explains %v: %v", row[1], v, got)
+			}
+		}
+	}
+}
+
+// section is a document from a heading to the next.
+func section(t *testing.T, doc, heading string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(doc, "\n"+heading+"\n")
+	if !ok {
+		t.Fatalf("no section %q", heading)
+	}
+	text, _, _ := strings.Cut(rest, "\n## ")
+	return text
 }

@@ -21,6 +21,8 @@ const (
 	NearNothing   Near = iota
 	NearStrips         // takes the option out
 	NearDrops          // drops SYNs with data
+	NearChanges        // changes the vantage point's address between connections
+	NearBreaks         // loses or resets connections that try Fast Open
 	NearTerminate      // answers in the target's stead
 	NearOther          // of a later version
 )
@@ -37,6 +39,10 @@ func NearOf(c measure.Condition) Near {
 		return NearStrips
 	case word == "drops_syn_data":
 		return NearDrops
+	case word == "changes_address":
+		return NearChanges
+	case word == "breaks_flows":
+		return NearBreaks
 	case word == "terminates_tcp":
 		return NearTerminate
 	}
@@ -51,6 +57,12 @@ func (n Near) explains(v measure.Verdict) bool {
 		return true // whatever was seen, was seen of the box
 	case NearStrips:
 		return rank(v) > 0 && v != measure.Supported
+	case NearChanges:
+		// A cookie that comes from another address is refused: most targets give
+		// a new one, and those that do not are seen to take no data.
+		return v == measure.CookieUnstable || v == measure.CookieOnly
+	case NearBreaks:
+		return rank(v) == breaks
 	case NearDrops, NearOther:
 		return v.Fault()
 	}

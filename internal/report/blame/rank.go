@@ -2,6 +2,9 @@ package blame
 
 import "tfofleet/internal/measure"
 
+// breaks is the rank of what breaks connections.
+const breaks = 1
+
 // rank is how far Fast Open got, more being further; 0 says nothing of it.
 // What breaks connections is below what never asks for Fast Open.
 func rank(v measure.Verdict) int {
@@ -15,7 +18,7 @@ func rank(v measure.Verdict) int {
 	case measure.Unsupported:
 		return 2
 	case measure.OptionDropped, measure.DataDropped, measure.Reset, measure.FlowBlackholed, measure.BlackholedAfterHandshake, measure.ClientBlocked:
-		return 1
+		return breaks
 	}
 	return 0
 }

@@ -70,7 +70,11 @@ func Reclassify(ctx context.Context, dir, out string, moved func(*Moved) error) 
 	if err != nil {
 		return nil, err
 	}
-	r := &reclassification{plan: plan, moved: moved, verdicts: map[[2]measure.Verdict]uint64{}, added: map[measure.Condition]uint64{}, removed: map[measure.Condition]uint64{}, now: map[string]uint64{}}
+	late, err := dataset.FindSuperseded(dir, keys)
+	if err != nil {
+		return nil, err
+	}
+	r := &reclassification{late: late, plan: plan, moved: moved, verdicts: map[[2]measure.Verdict]uint64{}, added: map[measure.Condition]uint64{}, removed: map[measure.Condition]uint64{}, now: map[string]uint64{}}
 	var copyTo *dataset.Writer
 	if out != "" {
 		if copyTo, err = dataset.Create(out, survey); err != nil {
@@ -145,6 +149,7 @@ func targetsOf(list *dataset.Targets) iter.Seq2[measure.Target, error] {
 }
 
 type reclassification struct {
+	late  *dataset.Superseded
 	plan  measure.Plan
 	moved func(*Moved) error
 
@@ -163,8 +168,10 @@ func (r *reclassification) chunk(dir string, k dataset.ChunkKey, keep bool) ([]m
 			return nil, err
 		}
 		m := rec.Measurement
-		if err := r.measurement(k, &m); err != nil {
-			return nil, err
+		if !r.late.Row(k, m.Item) {
+			if err := r.measurement(k, &m); err != nil {
+				return nil, err
+			}
 		}
 		if keep {
 			ms = append(ms, m)

@@ -122,30 +122,59 @@ func (p *packer) flush() error {
 	return nil
 }
 
-// sizes counts SYNs by the data they carried.
+// sizes counts measurements by the data that their SYNs carried.
 type sizes map[int]*Size
 
+// fate is what became of the data of SYNs of one size; a measurement has the
+// best of its attempts. What looks like a fault is tried more often, so attempts
+// would count the worst targets most, and what got through once can.
+type fate uint8
+
+const (
+	lost fate = iota + 1
+	none
+	part
+	whole
+)
+
+func fateOf(ev *tfo.Evidence) fate {
+	switch {
+	case !ev.End.Established() || ev.SynRetransmits > 0 && ev.SynAcked <= 0:
+		return lost
+	case ev.SynAcked >= ev.SynBytes:
+		return whole
+	case ev.SynAcked > 0:
+		return part
+	}
+	return none
+}
+
+// add counts a measurement, once for each size it has tried.
 func (s sizes) add(attempts []tfo.Evidence) {
+	best := map[int]fate{}
 	for i := range attempts {
 		ev := &attempts[i]
 		if ev.Kind != tfo.KindSized || ev.SynBytes == 0 || ev.End == tfo.EndLocal || ev.End == tfo.EndInterrupted {
 			continue
 		}
-		p := s[ev.SynBytes]
+		best[ev.SynBytes] = max(best[ev.SynBytes], fateOf(ev))
+	}
+	for size, f := range best {
+		p := s[size]
 		if p == nil {
-			p = &Size{From: ev.SynBytes, To: ev.SynBytes}
-			s[ev.SynBytes] = p
+			p = &Size{From: size, To: size}
+			s[size] = p
 		}
 		p.N++
-		switch {
-		case !ev.End.Established() || ev.SynRetransmits > 0 && ev.SynAcked <= 0:
+		switch f {
+		case lost:
 			p.Lost++
-		case ev.SynAcked >= ev.SynBytes:
-			p.Acked++
-		case ev.SynAcked > 0:
-			p.Part++
-		default:
+		case none:
 			p.None++
+		case part:
+			p.Part++
+		case whole:
+			p.Acked++
 		}
 	}
 }

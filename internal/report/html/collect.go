@@ -101,7 +101,7 @@ func surveyOf(s *dataset.Survey) Survey {
 
 // counts has the verdicts in the order of the model's.
 func (c *collection) counts(r *report.Counts) Counts {
-	out := Counts{Measurements: r.Measurements, Measured: r.Measured, Refused: r.Refused, Interrupted: r.Interrupted, By: make([]uint64, len(c.verdicts))}
+	out := Counts{Measurements: r.Measurements, Measured: r.Measured, Refused: r.Refused, Interrupted: r.Interrupted, Noise: r.Transient.Count, By: make([]uint64, len(c.verdicts))}
 	for _, v := range r.Verdicts {
 		out.By[slices.Index(c.verdicts, v.Verdict)] = v.Count
 	}

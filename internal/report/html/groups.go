@@ -90,7 +90,7 @@ func (c *collection) bars(by string, groups []report.Group) Shares {
 	n := min(len(groups), barGroups)
 	s := Shares{By: by, Groups: []Group{}, Left: len(groups) - n}
 	for i := range groups[:n] {
-		s.Groups = append(s.Groups, Group{groups[i].Key, c.counts(&groups[i].Counts)})
+		s.Groups = append(s.Groups, Group{groups[i].Key, c.counts(&groups[i].Counts), groups[i].Fault})
 	}
 	return s
 }

@@ -26,6 +26,7 @@ import (
 	"tfofleet/internal/report/aggregate"
 	"tfofleet/internal/report/html/htmltest"
 	"tfofleet/internal/report/origin"
+	"tfofleet/internal/report/stat"
 	"tfofleet/internal/tfo"
 )
 
@@ -238,7 +239,9 @@ func TestEmpty(t *testing.T) {
 // Several datasets are one report; a target both have is two rows.
 func TestSeveral(t *testing.T) {
 	c := htmltest.Config{Seed: 1, Targets: 30, Probes: []string{"a"}, Plan: measure.Standard, Fault: 0.3}
-	f := written(t, Options{}, generated(t, c), generated(t, c))
+	again := c
+	again.ID = "again"
+	f := written(t, Options{}, generated(t, c), generated(t, again))
 	if f.table.N != 60 || len(f.numbers.Surveys) != 2 || f.table.Survey[0] != 0 || f.table.Survey[59] != 1 || !strings.Contains(f.numbers.Title, "1 survey more") {
 		t.Errorf("%d rows, title %q", f.table.N, f.numbers.Title)
 	}
@@ -485,6 +488,28 @@ func TestMesh(t *testing.T) {
 		{Mesh: "m", From: "b", To: "a", Port: 443, Family: 4, Verdict: "option_stripped", Fault: true, Direction: "forward", Detail: "mss changed in 3 of 4 SYNs"},
 	}
 	if diff := cmp.Diff(want, written(t, Options{}, dir).numbers.Mesh); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A target counts once for each size, however often it was tried, and by the
+// best that became of it.
+func TestSizes(t *testing.T) {
+	sized := func(bytes, acked, again int, end tfo.End) tfo.Evidence {
+		return tfo.Evidence{Kind: tfo.KindSized, SynBytes: bytes, SynAcked: acked, SynRetransmits: again, End: end}
+	}
+	s := sizes{}
+	s.add([]tfo.Evidence{
+		{Kind: tfo.KindPlain, End: tfo.EndResponse}, sized(1, 1, 0, tfo.EndResponse),
+		sized(512, -1, 0, tfo.EndTimeout), sized(512, 0, 1, tfo.EndResponse), sized(512, -1, 0, tfo.EndTimeout), sized(512, -1, 0, tfo.EndLocal),
+	})
+	s.add([]tfo.Evidence{sized(1, 0, 1, tfo.EndResponse), sized(1, 1, 0, tfo.EndResponse), sized(512, 0, 0, tfo.EndResponse)})
+	s.add([]tfo.Evidence{sized(520, 100, 0, tfo.EndResponse)})
+	got := s.done()
+	low, high := stat.Wilson(2, 2)
+	want := []Size{{From: 1, To: 1, N: 2, Acked: 2, Low: low, High: high}, {From: 512, To: 520, N: 3, Part: 1, None: 1, Lost: 1}}
+	want[1].Low, want[1].High = stat.Wilson(0, 3)
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }

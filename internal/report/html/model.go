@@ -76,6 +76,8 @@ type Counts struct {
 	Measured     uint64 `json:"measured"`
 	Refused      uint64 `json:"refused"`
 	Interrupted  uint64 `json:"interrupted"`
+	// Noise is the measured in which plain failed and Fast Open worked.
+	Noise uint64 `json:"noise"`
 	// By is the measured by verdict, as Model.Verdicts has them.
 	By []uint64 `json:"by"`
 }
@@ -91,6 +93,7 @@ type Shares struct {
 type Group struct {
 	Key string `json:"key"`
 	Counts
+	Fault report.Part `json:"fault"` // of the measured
 }
 
 // Heat is probes against groups of targets.
@@ -114,11 +117,12 @@ type Curve struct {
 	RTT []int64 `json:"rtt"`
 }
 
-// Size is what became of SYNs that carried that many bytes of data.
+// Size is what became of SYNs that carried that many bytes of data, at each
+// target the best that did.
 type Size struct {
 	From  int    `json:"from"` // bytes in the SYN, both included
 	To    int    `json:"to"`
-	N     uint64 `json:"n"`     // SYNs
+	N     uint64 `json:"n"`     // measurements that tried it
 	Acked uint64 `json:"acked"` // of these, all data acknowledged
 	Part  uint64 `json:"part"`  // some of it
 	None  uint64 `json:"none"`  // none of it, in a handshake

@@ -50,3 +50,13 @@ func colors(v measure.JointVerdict) text.Colors {
 	}
 	return text.Colors{text.FgYellow}
 }
+
+// doubtMeanings say why a pair is inconclusive, by the name of the doubt.
+var doubtMeanings = map[string]string{
+	measure.DoubtLocal.String():    "the client's machine did not send what it should have",
+	measure.DoubtListener.String(): "the listener's kernel lost SYNs or withheld Fast Open",
+	measure.DoubtUnjoined.String(): "connections of the client did not arrive at the listener",
+	measure.DoubtTooFew.String():   "something was seen, and not often enough",
+	measure.DoubtDisagree.String(): "the attempts contradict each other",
+	measure.DoubtRefused.String():  "nothing was sent: the client's policy forbids it, or there is no address",
+}

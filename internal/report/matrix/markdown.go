@@ -17,6 +17,7 @@ func renderMarkdown(w io.Writer, m *Matrix) error {
 		d.grid(&m.Tables[i])
 	}
 	d.legend()
+	bullets(d, "Why inconclusive", m.Doubts, doubtText)
 	bullets(d, "Near one probe", m.Near, m.nearText)
 	bullets(d, "Differs by direction", m.asymmetries(), same)
 	if len(m.ByProbe) > 0 {

@@ -20,6 +20,7 @@ type Matrix struct {
 
 	Unmatched int `json:"unmatched"` // sides without the other one
 
+	Doubts     []Doubt     `json:"doubts"` // in the order of their values
 	Tables     []Table     `json:"tables"`
 	Asymmetric []Asymmetry `json:"asymmetric"`
 	Near       []Near      `json:"near"`
@@ -32,6 +33,12 @@ type Matrix struct {
 type Count struct {
 	Verdict string `json:"verdict"`
 	Pairs   int    `json:"pairs"`
+}
+
+// Doubt is why pairs are inconclusive, of all that are.
+type Doubt struct {
+	Doubt string `json:"doubt"`
+	Seen
 }
 
 // Place is a port in a family of a mesh: what a table is of.
@@ -164,7 +171,7 @@ func From(rows iter.Seq2[dataset.MeshRow, error]) (*Matrix, error) {
 		places[at][[2]string{r.Client, r.Server}] = &r
 	}
 	m := &Matrix{
-		Meshes: []string{}, Probes: []string{}, Verdicts: []Count{}, Tables: []Table{}, Asymmetric: []Asymmetry{}, Near: []Near{}, ByProbe: []ByProbe{}, Rewrites: []Rewrite{},
+		Meshes: []string{}, Probes: []string{}, Verdicts: []Count{}, Doubts: []Doubt{}, Tables: []Table{}, Asymmetric: []Asymmetry{}, Near: []Near{}, ByProbe: []ByProbe{}, Rewrites: []Rewrite{},
 	}
 	probes, meshes := map[string]bool{}, map[string]bool{}
 	verdicts := map[measure.JointVerdict]int{}
@@ -185,6 +192,7 @@ func From(rows iter.Seq2[dataset.MeshRow, error]) (*Matrix, error) {
 	for _, v := range slices.Sorted(maps.Keys(verdicts)) {
 		m.Verdicts = append(m.Verdicts, Count{v.String(), verdicts[v]})
 	}
+	m.doubts(verdicts[measure.JointInconclusive])
 	m.asymmetric()
 	m.near()
 	m.translation()
@@ -244,6 +252,23 @@ func (m *Matrix) cells(yield func(*Table, *Cell) bool) {
 				return
 			}
 		}
+	}
+}
+
+func (m *Matrix) doubts(inconclusive int) {
+	of := map[measure.Doubt]*Seen{}
+	for _, c := range m.cells {
+		d := c.row.Doubt
+		if c.row.Verdict != measure.JointInconclusive || d == measure.DoubtNone {
+			continue
+		}
+		if of[d] == nil {
+			of[d] = &Seen{Of: inconclusive}
+		}
+		of[d].add(c.Client)
+	}
+	for _, d := range slices.Sorted(maps.Keys(of)) {
+		m.Doubts = append(m.Doubts, Doubt{d.String(), *of[d]})
 	}
 }
 

@@ -225,8 +225,14 @@ func TestWidth(t *testing.T) {
 	}
 }
 
-// Every verdict has a code of two letters that no other has.
+// Every verdict has a code of two letters that no other has, and every doubt a
+// meaning.
 func TestCodes(t *testing.T) {
+	for d := measure.DoubtLocal; d.String() != "unknown"; d++ {
+		if doubtMeanings[d.String()] == "" {
+			t.Errorf("%v means nothing", d)
+		}
+	}
 	of := map[string]measure.JointVerdict{}
 	for _, v := range measure.JointVerdicts() {
 		c := codeOf(v)

@@ -53,6 +53,14 @@ func (h Half) String() string {
 	return h.Verdict + " " + h.Direction
 }
 
+func doubtText(d Doubt) string {
+	name := strings.ReplaceAll(d.Doubt, "_", " ")
+	if meaning := doubtMeanings[d.Doubt]; meaning != "" {
+		name += ", " + meaning
+	}
+	return fmt.Sprintf("%s: %d of %d pairs, of %s", name, d.Pairs, d.Of, list(d.Clients, same))
+}
+
 func (m *Matrix) asymmetryText(a Asymmetry) string {
 	s := fmt.Sprintf("%s -> %s %s, %s -> %s %s", a.A, a.B, a.AToB, a.B, a.A, a.BToA)
 	if a.From != "" {
@@ -116,7 +124,7 @@ func rewriteText(r Rewrite) string {
 	default:
 		what = r.Before + " -> " + r.After
 	}
-	if r.Values > 1 {
+	if r.Values > 1 && r.Change != "removed" { // what is gone from timestamps is never the same
 		what += fmt.Sprintf(" and %d more", r.Values-1)
 	}
 	return name + " " + what

@@ -156,6 +156,7 @@ func (p *page) legend() {
 
 // findings are lists of what the tables say together.
 func (p *page) findings() {
+	section(p, "why inconclusive", p.m.Doubts, doubtText)
 	section(p, "near one probe", p.m.Near, p.m.nearText)
 	section(p, "differs by direction", p.m.asymmetries(), same)
 	if len(p.m.ByProbe) > 0 {

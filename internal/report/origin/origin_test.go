@@ -86,6 +86,25 @@ func TestMMDB(t *testing.T) {
 	check(t, first, "192.0.2.200", "64500 ")
 }
 
+// Text tells what an address is announced in, a database does not.
+func TestPrefix(t *testing.T) {
+	tab := table(t, "testdata/asn.mmdb", file(t, "rib.csv", "192.0.2.0/24,1\n192.0.2.128/25,2\n2001:db8::/32,3\n::ffff:198.51.100.0/120,4\n"), file(t, "more.csv", "192.0.2.0/26,5\n203.0.113.0/24,6\n"))
+	for a, want := range map[string]string{
+		"192.0.2.7": "192.0.2.0/24", "192.0.2.200": "192.0.2.128/25", "::ffff:192.0.2.200": "192.0.2.128/25", "2001:db8::1%eth0": "2001:db8::/32",
+		"198.51.100.9": "198.51.100.0/24", "203.0.113.1": "203.0.113.0/24",
+	} {
+		if got := tab.Prefix(netip.MustParseAddr(a)); got != netip.MustParsePrefix(want) {
+			t.Errorf("%s: %v, want %s", a, got, want)
+		}
+	}
+	if p := tab.Prefix(netip.MustParseAddr("10.0.0.1")); p.IsValid() {
+		t.Errorf("of nobody: %v", p)
+	}
+	if p := (*Table)(nil).Prefix(netip.MustParseAddr("10.0.0.1")); p.IsValid() || tab.Prefix(netip.Addr{}).IsValid() || !tab.Knows().Prefix {
+		t.Errorf("of nothing: %v", p)
+	}
+}
+
 func TestErrors(t *testing.T) {
 	whole, err := os.ReadFile("testdata/asn.mmdb")
 	if err != nil {

@@ -28,8 +28,9 @@ type source interface {
 	knows() Knows
 }
 
-// Knows is what a table can tell of some address.
-type Knows struct{ AS, Country bool }
+// Knows is what a table can tell of some address. Prefix is the one it is
+// announced in; only text tells it, as networks of a database are cut up.
+type Knows struct{ AS, Country, Prefix bool }
 
 // Open reads the files. What several know, the first of them tells. The errors
 // name the file, and the line where there is one.
@@ -86,6 +87,22 @@ func (t *Table) Lookup(a netip.Addr) Origin {
 	return o
 }
 
+// Prefix is what a is announced in, the zero Prefix if that is not known.
+func (t *Table) Prefix(a netip.Addr) netip.Prefix {
+	if t == nil || !a.IsValid() {
+		return netip.Prefix{}
+	}
+	a = a.WithZone("").Unmap()
+	for _, s := range t.sources {
+		if s, ok := s.(*text); ok {
+			if p, _, ok := s.prefixes.LookupPrefixLPM(netip.PrefixFrom(a, a.BitLen())); ok {
+				return p
+			}
+		}
+	}
+	return netip.Prefix{}
+}
+
 // Knows is what the table can tell.
 func (t *Table) Knows() Knows {
 	var k Knows
@@ -95,6 +112,7 @@ func (t *Table) Knows() Knows {
 	for _, s := range t.sources {
 		k.AS = k.AS || s.knows().AS
 		k.Country = k.Country || s.knows().Country
+		k.Prefix = k.Prefix || s.knows().Prefix
 	}
 	return k
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gaissmai/bart"
 	"github.com/klauspost/compress/gzip"
@@ -41,11 +42,11 @@ func readText(r io.Reader) (*text, error) {
 		}
 		br = bufio.NewReaderSize(z, 64<<10)
 	}
-	t := &text{}
+	t := &text{k: Knows{Prefix: true}}
 	numbers := map[Origin]uint32{}
 	lines := bufio.NewScanner(br)
 	for n := 1; lines.Scan(); n++ {
-		if n == 1 && bytes.IndexByte(lines.Bytes(), 0) >= 0 {
+		if n == 1 && (bytes.IndexByte(lines.Bytes(), 0) >= 0 || !utf8.Valid(lines.Bytes())) {
 			return nil, errors.New("neither a MaxMind database nor text")
 		}
 		prefix, s, err := parseLine(lines.Text())

@@ -34,6 +34,8 @@ func Run(t *testing.T, make func(testing.TB) Opener) {
 		"Results":          testResults,
 		"LateResults":      testLateResults,
 		"Written":          testWritten,
+		"Late":             testLate,
+		"LateWriters":      testLateWriters,
 		"NothingToWrite":   testNothingToWrite,
 		"Settle":           testSettle,
 		"Deadlines":        testDeadlines,

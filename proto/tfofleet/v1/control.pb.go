@@ -1624,9 +1624,10 @@ type RunMeshResponse struct {
 	Listening     uint32                 `protobuf:"varint,4,opt,name=listening" json:"listening,omitempty"` // of these, with open listeners
 	Planned       uint32                 `protobuf:"varint,5,opt,name=planned" json:"planned,omitempty"`     // measurements: ordered pair, port and family
 	Measured      uint32                 `protobuf:"varint,6,opt,name=measured" json:"measured,omitempty"`
-	Joined        uint32                 `protobuf:"varint,7,opt,name=joined" json:"joined,omitempty"`    // with a joint verdict
+	Joined        uint32                 `protobuf:"varint,7,opt,name=joined" json:"joined,omitempty"`    // measured, with both sides
 	Lost          uint32                 `protobuf:"varint,8,opt,name=lost" json:"lost,omitempty"`        // whose other side vanished
 	Troubles      []string               `protobuf:"bytes,9,rep,name=troubles" json:"troubles,omitempty"` // a probe that could not listen or connect, and why
+	Refused       uint32                 `protobuf:"varint,10,opt,name=refused" json:"refused,omitempty"` // by the policy of the client
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1722,6 +1723,13 @@ func (x *RunMeshResponse) GetTroubles() []string {
 		return x.Troubles
 	}
 	return nil
+}
+
+func (x *RunMeshResponse) GetRefused() uint32 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
 }
 
 // CreateJoinTokenRequest says what the token is to be.
@@ -2961,7 +2969,7 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\atimeout\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x12\n" +
 	"\x04rate\x18\a \x01(\x01R\x04rate\x125\n" +
 	"\blifetime\x18\b \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12\x12\n" +
-	"\x04seed\x18\t \x01(\x04R\x04seed\"\x87\x02\n" +
+	"\x04seed\x18\t \x01(\x04R\x04seed\"\xa1\x02\n" +
 	"\x0fRunMeshResponse\x12\x12\n" +
 	"\x04mesh\x18\x01 \x01(\tR\x04mesh\x12,\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x16.tfofleet.v1.MeshPhaseR\x05phase\x12\x16\n" +
@@ -2971,7 +2979,9 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\bmeasured\x18\x06 \x01(\rR\bmeasured\x12\x16\n" +
 	"\x06joined\x18\a \x01(\rR\x06joined\x12\x12\n" +
 	"\x04lost\x18\b \x01(\rR\x04lost\x12\x1a\n" +
-	"\btroubles\x18\t \x03(\tR\btroubles\"\x93\x02\n" +
+	"\btroubles\x18\t \x03(\tR\btroubles\x12\x18\n" +
+	"\arefused\x18\n" +
+	" \x01(\rR\arefused\"\x93\x02\n" +
 	"\x16CreateJoinTokenRequest\x12\x12\n" +
 	"\x04uses\x18\x01 \x01(\rR\x04uses\x12+\n" +
 	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12G\n" +

@@ -485,13 +485,16 @@ func (x *Listening) GetFailed() string {
 
 // ReportTaskRequest is a part of what came of a task.
 type ReportTaskRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Probe         string                 `protobuf:"bytes,1,opt,name=probe" json:"probe,omitempty"`
-	Id            string                 `protobuf:"bytes,2,opt,name=id" json:"id,omitempty"`
-	Part          uint32                 `protobuf:"varint,3,opt,name=part" json:"part,omitempty"`                // from 0, in order; a part that is sent again is taken once
-	Arrivals      []byte                 `protobuf:"bytes,4,opt,name=arrivals" json:"arrivals,omitempty"`         // of a ListenTask: zstd of ArrivalBatch
-	Measurements  []byte                 `protobuf:"bytes,5,opt,name=measurements" json:"measurements,omitempty"` // of a ConnectTask: zstd of MeasurementBatch; item is the peer's index
-	Last          bool                   `protobuf:"varint,6,opt,name=last" json:"last,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Probe        string                 `protobuf:"bytes,1,opt,name=probe" json:"probe,omitempty"`
+	Id           string                 `protobuf:"bytes,2,opt,name=id" json:"id,omitempty"`
+	Part         uint32                 `protobuf:"varint,3,opt,name=part" json:"part,omitempty"`                // from 0, in order; a part that is sent again is taken once
+	Arrivals     []byte                 `protobuf:"bytes,4,opt,name=arrivals" json:"arrivals,omitempty"`         // of a ListenTask: zstd of ArrivalBatch
+	Measurements []byte                 `protobuf:"bytes,5,opt,name=measurements" json:"measurements,omitempty"` // of a ConnectTask: zstd of MeasurementBatch; item is the peer's index
+	Last         bool                   `protobuf:"varint,6,opt,name=last" json:"last,omitempty"`
+	// With last: why the task ended before its time, or what was lost of it. What
+	// was reported is then not all there was.
+	Failed        string `protobuf:"bytes,7,opt,name=failed" json:"failed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -566,6 +569,13 @@ func (x *ReportTaskRequest) GetLast() bool {
 		return x.Last
 	}
 	return false
+}
+
+func (x *ReportTaskRequest) GetFailed() string {
+	if x != nil {
+		return x.Failed
+	}
+	return ""
 }
 
 // ReportTaskResponse says that the part was taken, or that nobody wants it.
@@ -738,14 +748,15 @@ const file_tfofleet_v1_mesh_proto_rawDesc = "" +
 	"\x04port\x18\x01 \x01(\rR\x04port\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\fR\taddresses\x12\x14\n" +
 	"\x05queue\x18\x03 \x01(\rR\x05queue\x12\x16\n" +
-	"\x06failed\x18\x04 \x01(\tR\x06failed\"\xa1\x01\n" +
+	"\x06failed\x18\x04 \x01(\tR\x06failed\"\xb9\x01\n" +
 	"\x11ReportTaskRequest\x12\x14\n" +
 	"\x05probe\x18\x01 \x01(\tR\x05probe\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
 	"\x04part\x18\x03 \x01(\rR\x04part\x12\x1a\n" +
 	"\barrivals\x18\x04 \x01(\fR\barrivals\x12\"\n" +
 	"\fmeasurements\x18\x05 \x01(\fR\fmeasurements\x12\x12\n" +
-	"\x04last\x18\x06 \x01(\bR\x04last\"(\n" +
+	"\x04last\x18\x06 \x01(\bR\x04last\x12\x16\n" +
+	"\x06failed\x18\a \x01(\tR\x06failed\"(\n" +
 	"\x12ReportTaskResponse\x12\x12\n" +
 	"\x04over\x18\x01 \x01(\bR\x04over\"&\n" +
 	"\x0eReflectRequest\x12\x14\n" +

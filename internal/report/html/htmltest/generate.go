@@ -7,6 +7,7 @@
 package htmltest
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -21,6 +22,7 @@ import (
 // Config is what a generated survey looks like.
 type Config struct {
 	Seed    uint64
+	ID      string // of the survey; empty: one that goes with the seed
 	Targets int
 	Probes  []string // every probe measures every target; the network of the last of three or more drops options
 	Plan    measure.Plan
@@ -36,7 +38,7 @@ const chunkSize = 1000
 func Write(dir string, c Config) error {
 	bits, timeout := 1, 0
 	s := &dataset.Survey{
-		ID: fmt.Sprintf("gen%d", c.Seed), Name: "generated survey", State: dataset.StateDone,
+		ID: cmp.Or(c.ID, fmt.Sprintf("gen%d", c.Seed)), Name: "generated survey", State: dataset.StateDone,
 		Created:  time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC),
 		Ended:    time.Date(2026, 11, 20, 13, 7, 0, 0, time.UTC),
 		Spec:     dataset.Spec{Plan: c.Plan.String(), Family: "any", Payload: "auto", Seed: c.Seed, ChunkSize: chunkSize},
@@ -45,6 +47,15 @@ func Write(dir string, c Config) error {
 	}
 	for _, p := range c.Probes {
 		s.Probes = append(s.Probes, dataset.Probe{Name: p, Kernel: "6.18.0", Arch: "amd64", TCPFastOpen: &bits, BlackholeTimeoutS: &timeout})
+	}
+	if _, err := dataset.WriteTargets(dir, chunkSize, func(yield func(measure.Target, error) bool) {
+		for i := range c.Targets {
+			if t, _ := c.target(i); !yield(t, nil) {
+				return
+			}
+		}
+	}); err != nil {
+		return err
 	}
 	w, err := dataset.Create(dir, s)
 	if err != nil {
@@ -70,9 +81,8 @@ var (
 	ports = []uint16{443, 443, 443, 80, 80, 853, 53}
 )
 
-// measurement is what probe p saw of target i. The target is the same for every
-// probe, but for one whose own network drops options.
-func (c Config) measurement(i, p int) measure.Measurement {
+// target is target i, and where chance goes on with it.
+func (c Config) target(i int) (measure.Target, *rand.Rand) {
 	r := rand.New(rand.NewPCG(c.Seed, uint64(i)))
 	var a [16]byte
 	binary.BigEndian.PutUint32(a[:], 0x05000000+r.Uint32()%0xc0000000)
@@ -89,8 +99,15 @@ func (c Config) measurement(i, p int) measure.Measurement {
 	if c.Hosts != nil {
 		host = c.Hosts(i)
 	}
+	return measure.Target{Item: uint64(i), Addr: addr, Port: ports[r.IntN(len(ports))], Hostname: host}, r
+}
+
+// measurement is what probe p saw of target i. The target is the same for every
+// probe, but for one whose own network drops options.
+func (c Config) measurement(i, p int) measure.Measurement {
+	target, r := c.target(i)
 	m := measure.Measurement{
-		Target:  measure.Target{Item: uint64(i), Addr: addr, Port: ports[r.IntN(len(ports))], Hostname: host},
+		Target:  target,
 		Outcome: measure.OutcomeMeasured,
 		Started: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC).Add(time.Duration(i) * 40 * time.Millisecond),
 	}
@@ -113,7 +130,7 @@ func (c Config) measurement(i, p int) measure.Measurement {
 		if !more {
 			break
 		}
-		ev := t.attempt(step, netip.AddrPortFrom(addr, m.Port))
+		ev := t.attempt(step, netip.AddrPortFrom(m.Addr, m.Port))
 		ev.Start = m.Started.Add(m.Duration)
 		m.Duration += time.Duration(max(ev.TotalNS, 0)) + time.Millisecond
 		m.Attempts = append(m.Attempts, ev)

@@ -169,7 +169,7 @@ func (p *peer) data(ev *tfo.Evidence) {
 		}
 		fallthrough
 	default:
-		if ev.Kind == tfo.KindSized && ev.SynBytes > 512 && p.r.IntN(4) == 0 {
+		if ev.Kind == tfo.KindSized && ev.SynBytes > 512 && p.mss < 1340 {
 			p.connect(ev, 1)
 			ev.ClientFail = 3
 			p.answer(ev, p.jitter())

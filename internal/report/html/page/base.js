@@ -30,6 +30,9 @@ T.percent = (n, of) => {
   return p.toFixed(1) + "%";
 };
 
+// interval is the ends of the 95% interval of a share.
+T.interval = (part) => `${(100 * part.low).toFixed(1)} – ${(100 * part.high).toFixed(1)}%`;
+
 T.ms = (us) => {
   const ms = us / 1000, a = Math.abs(ms);
   if (a >= 10000) return (ms / 1000).toFixed(1) + " s";

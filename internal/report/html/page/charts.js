@@ -54,8 +54,8 @@
       ],
     });
     const numbers = () => ({
-      head: [shares.by, "measured", ...n.verdicts.map((v) => v.name.replaceAll("_", " "))],
-      rows: shares.groups.map((g) => [g.key, T.number(g.measured), ...g.by.map((c) => `${T.number(c)} (${T.percent(c, g.measured)})`)]),
+      head: [shares.by, "measured", "any fault", "95% interval", "noise", ...n.verdicts.map((v) => v.name.replaceAll("_", " "))],
+      rows: shares.groups.map((g) => [g.key, T.number(g.measured), T.percent(g.fault.count, g.measured), T.interval(g.fault), T.percent(g.noise, g.measured), ...g.by.map((c) => `${T.number(c)} (${T.percent(c, g.measured)})`)]),
     });
     return figure("By " + shares.by, shares.left ? `The ${shares.groups.length} largest; ${T.number(shares.left)} more are not drawn.` : "", draw, numbers);
   };
@@ -64,9 +64,9 @@
   T.heat = (n) => {
     const faults = n.verdicts.map((v) => v.fault);
     const any = n.verdicts.some((v) => v.fault && v.count);
-    const whats = [...(any ? [["fault", "any fault"]] : []), ...n.verdicts.map((v, i) => [String(i), v.name.replaceAll("_", " ")])];
+    const whats = [...(any ? [["fault", "any fault"], ["noise", "noise"]] : []), ...n.verdicts.map((v, i) => [String(i), v.name.replaceAll("_", " ")])];
     let what = whats[0]?.[0], map = n.heat[0];
-    const count = (c) => (what === "fault" ? c.by.reduce((s, k, i) => s + (faults[i] ? k : 0), 0) : c.by[what]);
+    const count = (c) => (what === "noise" ? c.noise : what === "fault" ? c.by.reduce((s, k, i) => s + (faults[i] ? k : 0), 0) : c.by[what]);
     const cells = () => map.cells.map((c, k) => ({probe: map.probes[Math.floor(k / map.groups.length)], group: map.groups[k % map.groups.length], n: count(c), of: c.measured})).filter((c) => c.of > 0);
     const draw = (width) => {
       const left = Math.min(150, Math.max(56, 7 * Math.max(...map.probes.map((p) => p.length)) + 14), width * 0.36);
@@ -90,7 +90,7 @@
       head: ["probe", ...map.groups],
       rows: map.probes.map((p) => [p, ...map.groups.map((g) => { const c = cells().find((c) => c.probe === p && c.group === g); return c ? `${T.number(c.n)}/${T.number(c.of)}` : "–"; })]),
     });
-    const f = figure("", "The share of what a probe measured in a group of targets. A row that is dark throughout points at the probe's own network, a column at the targets'.", draw, numbers, T.el("div", {class: "filters"},
+    const f = figure("", "The share of what a probe measured in a group of targets. A row that stands out throughout points at the probe's own network, a column at the targets'.", draw, numbers, T.el("div", {class: "filters"},
       T.select("Share of", whats, (v) => { what = v; f.again(); }).node,
       n.heat.length > 1 && T.select("Groups by", n.heat.map((h, i) => [i, h.by]), (v) => { map = n.heat[v]; f.again(); }).node));
     return f;
@@ -106,7 +106,9 @@
     const scale = () => (unit === "us" ? 1000 : 100);
     const style = (c) => { const i = n.saved.indexOf(c); return {stroke: hues[i % hues.length], strokeDasharray: i ? dashes[(i - 1) % dashes.length] : "", strokeWidth: i ? 1.8 : 2.4}; };
     const draw = (width) => {
-      const all = curves(), lows = all.map((c) => c[unit][1]), highs = all.map((c) => c[unit][c[unit].length - 2]);
+      // What lies far from the middle 90% would leave no room for these.
+      const all = curves(), far = (c) => 2 * (c[unit].at(-6) - c[unit][5]);
+      const lows = all.map((c) => Math.max(c[unit][1], c[unit][5] - far(c))), highs = all.map((c) => Math.min(c[unit].at(-2), c[unit].at(-6) + far(c)));
       const domain = [Math.min(0, ...lows) / scale(), Math.max(...highs, 1) / scale()];
       const points = all.map((c) => c[unit].map((v, i) => ({x: v / scale(), y: (100 * i) / (c[unit].length - 1), name: c.probe || "all probes"})));
       return [Plot.plot({
@@ -130,7 +132,7 @@
       rows: curves().map((c) => [c.probe || "all probes", T.number(c.n), ...at.map((q) => (unit === "us" ? T.ms(c.us[q]) : (c.rtt[q] / 100).toFixed(2) + " RTT"))]),
     });
     const exact = n.saved.every((c) => c.exact) ? "" : " Values are off by 0.8% at most.";
-    const f = figure("", "Time to first byte without Fast Open minus with it, medians per supported target. Left of 0, Fast Open was slower. The outermost 1% on either side are not drawn." + exact, draw, numbers,
+    const f = figure("", "Time to first byte without Fast Open minus with it, medians per supported target. Left of 0, Fast Open was slower. The outermost 1% on either side, and what lies further out than twice the width of the middle 90%, are not drawn." + exact, draw, numbers,
       n.saved.some((c) => c.rtt.length) && T.el("div", {class: "filters"}, T.select("In", [["us", "milliseconds"], ["rtt", "round trips"]], (v) => { unit = v; f.again(); }).node));
     return f;
   };
@@ -141,19 +143,19 @@
     const draw = (width) => Plot.plot({
       width, height: 280, marginLeft: 44, marginRight: 34, marginBottom: 40, style: font,
       x: {type: "point", domain: points.map((p) => p.label), label: "bytes of data in the SYN →", padding: 0.25},
-      y: {domain: [0, 100], label: "↑ % of SYNs with all of it acknowledged", grid: true, ticks: 5},
+      y: {domain: [0, 100], label: "↑ % of targets that acknowledge all of it", grid: true, ticks: 5},
       marks: [
         Plot.ruleX(points, {x: "label", y1: "low100", y2: "high100", stroke: "var(--accent)", strokeOpacity: 0.55, strokeWidth: 3}),
         Plot.line(points, {x: "label", y: "y", stroke: "var(--accent)", strokeWidth: 2}),
         Plot.dot(points, {x: "label", y: "y", fill: "var(--accent)", r: 4}),
-        Plot.tip(points, Plot.pointerX({x: "label", y: "y", title: (p) => `${p.label} bytes\nall ${T.percent(p.acked, p.n)}, part ${T.percent(p.part, p.n)}, none ${T.percent(p.none, p.n)}, lost ${T.percent(p.lost, p.n)}\nof ${T.number(p.n)} SYNs`, fill: "var(--card)", stroke: "var(--line)"})),
+        Plot.tip(points, Plot.pointerX({x: "label", y: "y", title: (p) => `${p.label} bytes\nall ${T.percent(p.acked, p.n)}, part ${T.percent(p.part, p.n)}, none ${T.percent(p.none, p.n)}, lost ${T.percent(p.lost, p.n)}\nof ${T.number(p.n)} targets`, fill: "var(--card)", stroke: "var(--line)"})),
       ],
     });
     const numbers = () => ({
-      head: ["bytes", "SYNs", "all acknowledged", "95% interval", "part", "none", "lost"],
-      rows: points.map((p) => [p.label, T.number(p.n), T.percent(p.acked, p.n), `${p.low100.toFixed(1)} – ${p.high100.toFixed(1)}%`, T.number(p.part), T.number(p.none), T.number(p.lost)]),
+      head: ["bytes", "targets", "all acknowledged", "95% interval", "part", "none", "lost"],
+      rows: points.map((p) => [p.label, T.number(p.n), T.percent(p.acked, p.n), T.interval(p), T.number(p.part), T.number(p.none), T.number(p.lost)]),
     });
-    return figure("", "Attempts of a chosen size, at targets whose cookie was taken. Bars are 95% intervals. The largest is what the kernel could fit.", draw, numbers);
+    return figure("", "SYNs of a chosen size, at targets that took data in a SYN or lost it; of several tries the best counts. Bars are 95% intervals. The largest is what the kernel could fit.", draw, numbers);
   };
 
   // mesh is what probes saw of each other, per port and IP version.
@@ -174,12 +176,13 @@
       const of = new Map(pairs.map((p) => [JSON.stringify([p.from, p.to]), p]));
       const get = (a, b) => of.get(JSON.stringify([a, b]));
       const names = [...new Set(pairs.flatMap((p) => [p.from, p.to]))].sort();
-      const odd = names.flatMap((a, i) => names.slice(i + 1).map((b) => [get(a, b), get(b, a)])).filter(([x, y]) => x && y && x.verdict !== y.verdict);
+      const said = (p) => p.verdict + (p.direction ? ` (${p.direction})` : "");
+      const odd = names.flatMap((a, i) => names.slice(i + 1).map((b) => [get(a, b), get(b, a)])).filter(([x, y]) => x && y && said(x) !== said(y));
       box.replaceChildren(
         T.el("div", {class: "scroll", tabindex: "0", role: "region", "aria-label": "Mesh matrix"}, T.el("table", {class: "mesh"},
           T.el("thead", {}, T.el("tr", {}, T.el("th", {scope: "col"}, "client ↓  listener →"), names.map((b) => T.el("th", {scope: "col"}, b)))),
           T.el("tbody", {}, names.map((a) => T.el("tr", {}, T.el("th", {scope: "row"}, a), names.map((b) => (a === b ? T.el("td", {class: "self"}) : cell(get(a, b))))))))),
-        odd.length ? T.el("div", {}, T.el("h3", {}, "Not the same in both directions"), T.el("ul", {}, odd.map(([x, y]) => T.el("li", {}, `${x.from} → ${x.to}: ${x.verdict}; ${y.from} → ${y.to}: ${y.verdict}`)))) : T.el("p", {class: "muted"}, "Every pair is the same in both directions."));
+        odd.length ? T.el("div", {}, T.el("h3", {}, "Not the same in both directions"), T.el("ul", {}, odd.map(([x, y]) => T.el("li", {}, `${x.from} → ${x.to}: ${said(x)}; ${y.from} → ${y.to}: ${said(y)}`)))) : T.el("p", {class: "muted"}, "Every pair is the same in both directions."));
     };
     draw();
     return T.el("div", {}, keys.length > 1 && T.el("div", {class: "filters"}, T.select("Port", keys.map((k) => [k, k]), (v) => { key = v; draw(); }).node), box);

@@ -23,16 +23,16 @@
 
   $("loading").remove();
   let targets;
-  const headline = (count, what, kind) => T.el("div", {class: "tile " + kind}, T.el("span", {class: "big"}, T.percent(count, n.measured)), T.el("span", {}, what), T.el("span", {class: "muted"}, T.number(count)));
+  const headline = (count, what, kind, beside) => T.el("div", {class: "tile " + kind}, T.el("span", {class: "big"}, T.percent(count, n.measured)), T.el("span", {}, what), T.el("span", {class: "muted"}, T.number(count) + (beside ?? "")));
   section("summary", "Summary",
-    T.el("div", {class: "tiles"},
+    n.measured === 0 ? T.el("p", {}, "No target was measured.") : T.el("div", {class: "tiles"},
       headline(share((v) => v.name === "supported"), "support Fast Open", "good"),
-      headline(share((v) => v.fault), "break on it", "bad"),
+      headline(n.fault.count, "have a fault", "bad", ` · noise ${T.percent(n.transient.count, n.measured)}`),
       headline(share((v) => v.name === "unsupported"), "do not offer it", "plain"),
       headline(share((v) => v.name === "offline"), "offline", "plain"),
       headline(share((v) => v.name === "inconclusive"), "inconclusive", "plain")),
-    T.strip(n.verdicts, n.by, n.measured, 34),
-    T.legend(n.verdicts, n.measured, (i) => {
+    n.measured > 0 && T.strip(n.verdicts, n.by, n.measured, 34),
+    n.measured > 0 && T.legend(n.verdicts, n.measured, (i) => {
       targets?.filter(i);
       location.hash = "targets";
       $("targets").focus();
@@ -42,23 +42,27 @@
     n.attention.length ? T.el("div", {class: "attention"}, T.el("h3", {}, "Needs attention"), T.el("ul", {}, n.attention.map((a) => T.el("li", {}, a.text)))) : "");
 
   const blamed = n.targets.blame.some((b) => b.count) || n.targets.broken_vantages.length;
-  if (blamed) section("blame", "Who is to blame", T.blame(n));
-  section("shares", "Verdicts by group", n.shares.filter((s) => s.groups.length).map((s) => T.bars(n, s).node));
-  if (n.heat.length) section("heat", "Probes and targets", T.heat(n).node);
+  if (blamed) section("blame", "Who is to blame", T.blame(n, (name) => {
+    targets?.search(name);
+    $("targets").scrollIntoView();
+    $("search").focus();
+  }));
+  if (n.measured) section("shares", "Verdicts by group", n.shares.filter((s) => s.groups.length).map((s) => T.bars(n, s).node));
+  if (n.measured && n.heat.length) section("heat", "Probes and targets", T.heat(n).node);
   if (n.saved.length) section("saved", "Time saved", T.cdf(n).node);
   if (n.sizes.length) section("sizes", "Size of the SYN's data", T.sizes(n).node);
   if (n.mesh.length) section("mesh", "Mesh", T.mesh(n));
 
   const k = n.kept, t = await T.table();
   const thin = k.rows < k.of || t.block.some((b, i) => b < 0 && t.made[i] > 0);
-  $("kept").textContent = thin
+  if (k.of) $("kept").textContent = thin
     ? `Of ${T.plural(k.of, "measurement")} this file lists ${T.number(k.rows)} and holds the attempts of ${T.number(k.full)}: ` +
       k.class.map((c) => `${c.name}, ${T.number(c.rows)} listed and ${T.number(c.full)} with attempts of ${T.number(c.of)}`).join("; ") + ". What is listed or held in part is a random sample. Every number above the table is of all."
     : `All ${T.plural(k.of, "measurement")} are in this file, with their attempts.`;
 
   const dialog = T.dialog(n, t);
   targets = T.targets(n, t, dialog);
-  section("targets", "Targets", thin ? T.el("p", {class: "muted"}, `${k.rows < k.of ? `A sample: ${T.number(k.rows)} of ${T.plural(k.of, "measurement")}. ` : ""}Attempts are here for everything with a fault or in doubt that fits, and for a sample of the rest; * marks those without. See the end of the page.`) : "", targets.node);
+  if (t.n) section("targets", "Targets", thin ? T.el("p", {class: "muted"}, `${k.rows < k.of ? `A sample: ${T.number(k.rows)} of ${T.plural(k.of, "measurement")}. ` : ""}Attempts are here for everything with a fault or in doubt that fits, and for a sample of the rest; * marks those without. See the end of the page.`) : "", targets.node);
   document.body.append(dialog.node);
   const link = () => {
     const m = location.hash.match(/^#m(\d+)$/);

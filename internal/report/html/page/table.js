@@ -131,7 +131,18 @@
     const forth = T.el("button", {type: "button", onclick: () => turn(1)}, "Next ›");
 
     const search = T.el("input", {type: "search", id: "search", placeholder: "name, address, verdict, probe …", autocomplete: "off", spellcheck: "false",
-      oninput: T.later(80, () => { state.query = search.value; find(); })});
+      oninput: T.later(80, () => look())});
+    const look = () => {
+      if (state.query === search.value) return;
+      state.query = search.value;
+      find();
+    };
+    search.addEventListener("keydown", (e) => {
+      if (e.key !== "ArrowDown" && e.key !== "Enter") return;
+      e.preventDefault();
+      look();
+      move(0);
+    });
     const has = new Set(t.verdict);
     const verdicts = T.select("Verdict", [["", "all"], ...n.verdicts.map((v, k) => [k, v.name.replaceAll("_", " ")]), ...Object.entries(states).filter(([k]) => has.has(Number(k)))],
       (v) => { state.verdict = v; find(); });
@@ -146,7 +157,7 @@
 
     const node = T.el("div", {class: "tablebox"},
       T.el("div", {class: "filters"}, T.el("label", {class: "choice grow"}, T.el("span", {}, "Search"), search), verdicts.node, t.probes.length > 1 && probes.node, conditions.node),
-      T.el("div", {class: "over"}, count, T.el("span", {class: "muted hint"}, "/ search · ↑ ↓ move · Enter opens")),
+      T.el("div", {class: "over"}, count, T.el("span", {class: "muted hint"}, "/ search · ↓ to the rows · ↑ ↓ move · Enter opens")),
       T.el("table", {class: "rows"}, T.el("caption", {class: "hidden"}, "Measurements"), T.el("thead", {}, head), body),
       T.el("div", {class: "pager"}, back, where, forth));
     document.addEventListener("keydown", (e) => {
@@ -156,7 +167,7 @@
       }
     });
     find();
-    return {node, openRow: (i) => open(Math.max(0, found.indexOf(i))), filter: (v) => { verdicts.value.value = v; state.verdict = String(v); find(); }};
+    return {node, search: (text) => { search.value = text; look(); }, openRow: (i) => open(Math.max(0, found.indexOf(i))), filter: (v) => { verdicts.value.value = v; state.verdict = String(v); find(); }};
   };
 
   // T.dialog shows one measurement over the page.

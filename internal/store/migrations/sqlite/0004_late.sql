@@ -1,0 +1,5 @@
+-- Results that come when their chunk is in the dataset. batch.late is 3 for
+-- those of the late file that is being written.
+
+ALTER TABLE chunk ADD COLUMN late INTEGER NOT NULL DEFAULT 0; -- how many late files are written
+CREATE INDEX batch_late ON batch(chunk) WHERE late > 1;
