@@ -82,6 +82,7 @@ func (w *work) may(i int, stop <-chan struct{}) bool {
 		if gone || yes {
 			return !gone
 		}
+		w.executor.ask()
 		select {
 		case <-change:
 		case <-stop:

@@ -438,3 +438,20 @@ func encoder(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestFenceAsks: who comes to the end of what was announced asks for more, and does
+// not wait for the next heartbeat. Here there is none that nobody asked for.
+func TestFenceAsks(t *testing.T) {
+	encoder(t)
+	synctest.Test(t, func(t *testing.T) {
+		runner := &agenttest.Runner{Took: func(x measure.Target) time.Duration { return time.Duration(x.Item%100) * 10 * time.Millisecond }}
+		b := newBench(t, runner, nil)
+		b.interval.Store(int64(fenceBeat))
+		b.give(chunk(0, 1000))
+		time.Sleep(time.Hour)
+		if n := runner.Counts().Submitted; n != 1000 {
+			t.Errorf("%d of 1000 targets were started", n)
+		}
+		b.drain()
+	})
+}
