@@ -4,13 +4,19 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"tfofleet/internal/dataset"
+	"tfofleet/internal/measure"
 	"tfofleet/internal/report"
+	"tfofleet/internal/report/matrix"
 	"tfofleet/internal/report/queries"
 	"tfofleet/internal/report/simulate"
 )
@@ -82,7 +88,13 @@ func TestQueries(t *testing.T) {
 			same(t, "stable", stable, rows[0][1])
 		},
 	}
-	for _, q := range queries.All() {
+	hold(t, db, queries.All(), checks)
+}
+
+// hold holds each query against its check.
+func hold(t *testing.T, db *sql.DB, qs []queries.Query, checks map[string]func(rows [][]any)) {
+	t.Helper()
+	for _, q := range qs {
 		check := checks[q.Name]
 		if check == nil {
 			t.Errorf("query %s is held against nothing", q.Name)
@@ -98,6 +110,83 @@ func TestQueries(t *testing.T) {
 	if len(checks) > 0 {
 		t.Errorf("%d checks without a query", len(checks))
 	}
+}
+
+// Those over a mesh give what its matrix has.
+func TestMeshQueries(t *testing.T) {
+	w, err := dataset.Create(t.TempDir(), &dataset.Survey{ID: "m", State: dataset.StateDone, Created: time.Now(), Probes: []dataset.Probe{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []dataset.MeshRow
+	probes := []string{"a", "b", "c", "d", "e"}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i, client := range probes {
+		for j, server := range probes {
+			for _, port := range []uint16{80, 443} {
+				if i == j {
+					continue
+				}
+				r := dataset.MeshRow{
+					Mesh: "m", Client: client, Server: server, Family: 4, Port: port, Item: uint64(len(rows)), Attempts: 5, Joined: 5,
+					Verdict:     measure.JointVerdict(1 + rng.IntN(len(measure.JointVerdicts()))),
+					Differences: []measure.PathDifference{{Difference: measure.Difference{Field: measure.FieldTTL, Change: measure.Rewritten, Before: "64", After: "60"}, Seen: 5, Of: 5}},
+				}
+				if r.Verdict.Fault() {
+					r.Direction = measure.Direction(rng.IntN(4))
+				}
+				if rng.IntN(2) == 0 {
+					r.Differences = append(r.Differences, measure.PathDifference{Difference: measure.Difference{Field: measure.FieldMSS, Option: 2, Change: measure.Rewritten, Before: "1460", After: "1380"}, Seen: 5, Of: 5})
+				}
+				rows = append(rows, r)
+			}
+		}
+	}
+	if err := w.WriteMesh(rows); err != nil {
+		t.Fatal(err)
+	}
+	m, err := matrix.Collect(w.Dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(w.Dir())
+	db, err := sql.Open("duckdb", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	hold(t, db, queries.Mesh(), map[string]func([][]any){
+		"joint": func(rows [][]any) {
+			got := map[any]int64{}
+			for _, r := range rows {
+				got[r[0]] += r[2].(int64)
+			}
+			for _, v := range m.Verdicts {
+				same(t, v.Verdict, v.Pairs, got[v.Verdict])
+			}
+			same(t, "verdicts", len(m.Verdicts), len(got))
+		},
+		"asymmetric": func(rows [][]any) {
+			got := map[string]int{}
+			for _, r := range rows {
+				got[fmt.Sprint(r[2:]...)]++
+			}
+			want := map[string]int{}
+			for _, a := range m.Asymmetric {
+				want[fmt.Sprint(a.A, a.B, a.AToB.Verdict, a.BToA.Verdict)] += len(a.Places)
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("asymmetric: %v in DuckDB, %v here", got, want)
+			}
+		},
+		"rewrites": func(rows [][]any) {
+			same(t, "fields", len(m.Rewrites), len(rows))
+			for i, r := range rows {
+				same(t, "field", m.Rewrites[i].Field, r[0])
+				same(t, m.Rewrites[i].Field, m.Rewrites[i].Pairs, r[1])
+			}
+		},
+	})
 }
 
 func all(t *testing.T, db *sql.DB, query string) [][]any {

@@ -38,6 +38,9 @@ ordered pair, by port and family. With both ends known a fault gets its true nam
 and the way it is on, and what is rewritten in the SYN on the way is told field by
 field.
 
+Probes that are connected to another controller of the fleet come to the one that
+is asked, and stay there. One that does not come takes no part, and is named.
+
 A probe listens only where its own policy lets it (listen: in policy.yaml). The
 mesh ends with this command: Ctrl-C ends it. The dataset stays with the
 controller; "controller report ID" and "controller export ID" read it again.`,
@@ -74,7 +77,7 @@ controller; "controller report ID" and "controller export ID" read it again.`,
 	o.addTo(cmd, false)
 	fs := cmd.Flags()
 	who.mode = "shard" // every pair is one probe's to measure
-	fs.StringVar(&who.probes, "probes", "", "probes that take part, `SELECTOR` of names and KEY=VALUE labels (default all that are connected to the controller)")
+	fs.StringVar(&who.probes, "probes", "", "probes that take part, `SELECTOR` of names and KEY=VALUE labels (default all that are connected)")
 	fs.StringArrayVar(&who.maxPer, "max-per", nil, "at most N probes with the same value of a label, `LABEL=N`; repeatable")
 	fs.Var(&ports, "ports", "ports to listen on")
 	addOneOf(cmd, &family, "family", "address family to measure", "any", "4", "6")

@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"io"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"tfofleet/internal/identity"
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
@@ -27,6 +31,9 @@ func (a *app) runMesh(ctx context.Context, c pb.ControlServiceClient, req *pb.Ru
 			return nil
 		case ctx.Err() != nil:
 			return fail(exitInterrupted, errors.New("interrupted: the mesh is given up"))
+		case m != nil && status.Code(err) == codes.Unavailable:
+			return fail(exitFailure, fmt.Errorf("the controller is gone, and mesh %s with it: %s", m.GetMesh(), identity.Why(err)),
+				"run the mesh again when the controller is back; meanwhile the probes close their listeners by themselves")
 		case err != nil:
 			return err
 		}

@@ -244,19 +244,11 @@ func (a *Agent) tested(path pb.NearPath, detail string, err error) {
 	a.look()
 }
 
-var nearPathConditions = map[pb.NearPath]measure.Condition{
-	pb.NearPath_NEAR_PATH_STRIPS_OPTION:   measure.CondNearPathStripsOption,
-	pb.NearPath_NEAR_PATH_DROPS_SYN_DATA:  measure.CondNearPathDropsSynData,
-	pb.NearPath_NEAR_PATH_TERMINATES_TCP:  measure.CondNearPathTerminatesTCP,
-	pb.NearPath_NEAR_PATH_CHANGES_ADDRESS: measure.CondNearPathChangesAddress,
-	pb.NearPath_NEAR_PATH_BREAKS_FLOWS:    measure.CondNearPathBreaksFlows,
-}
-
 func nearPathName(p pb.NearPath) string {
 	if p == pb.NearPath_NEAR_PATH_CLEAN {
 		return "clean"
 	}
-	if c, ok := nearPathConditions[p]; ok {
+	if c, ok := measure.NearPath(p).Condition(); ok {
 		return string(c)
 	}
 	return "not known"
@@ -267,8 +259,7 @@ func nearPathName(p pb.NearPath) string {
 func (h *health) nearPath() (measure.Condition, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c, ok := nearPathConditions[h.path]
-	return c, ok
+	return measure.NearPath(h.path).Condition()
 }
 
 // status is how the probe is.

@@ -3,11 +3,19 @@ package controller
 import "time"
 
 // Hurry has meshes wait for each of a probe's duties no longer than that.
-func (s *Server) Hurry(d time.Duration) { s.meshTimes = meshTimes{answer: d, away: d, lastPart: d} }
+func (s *Server) Hurry(d time.Duration) {
+	s.meshTimes = meshTimes{come: d, answer: d, away: d, lastPart: d}
+}
 
 // Connected reports whether a probe has a session here.
 func (s *Server) Connected(probe string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sessions[probe] != nil
+}
+
+// Knows reports whether a survey has been taken up here.
+func (s *Server) Knows(survey string) bool {
+	_, ok := s.running(survey)
+	return ok
 }

@@ -68,7 +68,7 @@ func lateRig(t *testing.T, dir, name string, st store.Store) *rig {
 func serveLate(dir, name string, st store.Store, heartbeat time.Duration) (*rig, error) {
 	return serve(controller.Config{
 		Dir: filepath.Join(dir, name), Lists: filepath.Join(dir, "lists"), Dataset: func(id string) string { return filepath.Join(dir, "surveys", id) },
-		Store: st, Name: name, Shared: true, Heartbeat: heartbeat, TTL: impatient.TTL,
+		Store: st, Name: name, Shared: true, Addresses: []string{name + ":1"}, Heartbeat: heartbeat, TTL: impatient.TTL,
 	})
 }
 
@@ -428,15 +428,7 @@ func TestLateBreaksOff(t *testing.T) {
 func TestLateTwoControllers(t *testing.T) {
 	t.Parallel()
 	const n = 60
-	dir, url := t.TempDir(), pgtest.New(t)
-	var rigs [2]*rig
-	for i := range rigs {
-		st, err := openStore(url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rigs[i] = lateRig(t, dir, fmt.Sprint("c", i+1), st)
-	}
+	rigs := two(t)
 	id, l := rigs[0].vanished(t, "r", n)
 	var wg sync.WaitGroup
 	for i, r := range rigs {
@@ -459,7 +451,7 @@ func TestLateTwoControllers(t *testing.T) {
 	wg.Wait()
 	rigs[1].until(t, id, func(st *pb.SurveyState) bool { return st.GetMeasured() == n })
 	rigs[0].await(t, "nothing left to write", func() bool { keys, err := rigs[0].store.Late(ctx); return err == nil && len(keys) == 0 })
-	place := filepath.Join(dir, "surveys", id)
+	place := filepath.Join(filepath.Dir(rigs[0].dir), "surveys", id)
 	rigs[0].await(t, "survey.json", func() bool { doc, err := dataset.ReadSurvey(place); return err == nil && doc.Counts.Measured == n })
 	cameLate(t, place, n, n)
 	t.Log(len(lateFiles(t, place)), "late files")

@@ -226,7 +226,7 @@ func (s *Server) DrainProbe(ctx context.Context, req *pb.DrainProbeRequest) (*pb
 }
 
 // LimitProbe implements ControlService. A probe that is connected to another
-// controller hears of it when it connects again.
+// controller hears of it when that one looks at the store.
 func (s *Server) LimitProbe(ctx context.Context, req *pb.LimitProbeRequest) (*pb.LimitProbeResponse, error) {
 	if s.cfg.Authority == nil {
 		return nil, errNoFleet
@@ -241,7 +241,12 @@ func (s *Server) LimitProbe(ctx context.Context, req *pb.LimitProbeRequest) (*pb
 	if err := s.cfg.Store.LimitProbe(ctx, req.GetProbe(), rate); err != nil {
 		return nil, rpcError(err)
 	}
-	s.send(req.GetProbe(), &pb.SessionResponse{Message: &pb.SessionResponse_Limits{Limits: req.GetLimits()}})
+	s.mu.Lock()
+	p, ok := s.sessions[req.GetProbe()]
+	s.mu.Unlock()
+	if ok {
+		p.limit(rate)
+	}
 	return &pb.LimitProbeResponse{}, nil
 }
 

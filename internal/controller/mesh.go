@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -34,12 +35,13 @@ const (
 
 // meshTimes is the patience with the probes of a mesh.
 type meshTimes struct {
+	come     time.Duration // for a probe that is connected elsewhere
 	answer   time.Duration // until a probe says whether it listens
 	away     time.Duration // without a session, until its side is lost
 	lastPart time.Duration // for the last report of a task that was ended
 }
 
-var usualMeshTimes = meshTimes{answer: 15 * time.Second, away: 10 * time.Second, lastPart: 20 * time.Second}
+var usualMeshTimes = meshTimes{come: 20 * time.Second, answer: 15 * time.Second, away: 10 * time.Second, lastPart: 20 * time.Second}
 
 // meshRun is a mesh under way.
 type meshRun struct {
@@ -66,6 +68,7 @@ type meshMember struct {
 	host            *pb.Host
 	version         string
 	observed        netip.Addr // its address as seen from here
+	near            measure.NearPath
 	awaySince       time.Time
 	lost            bool
 
@@ -96,10 +99,11 @@ func (s *Server) RunMesh(req *pb.RunMeshRequest, stream grpc.ServerStreamingServ
 	if _, ok := familyNames[req.GetFamily()]; !ok {
 		return status.Error(codes.InvalidArgument, "a mesh needs an address family: any, 4 or 6")
 	}
-	m := &meshRun{s: s, id: newID(), req: req, begun: s.cfg.Now().UTC(), lifetime: lifetime, until: time.Now().Add(lifetime)}
-	if err := m.gather(stream.Context()); err != nil {
+	m := &meshRun{s: s, id: newID(), req: req, lifetime: lifetime}
+	if err := m.gather(stream.Context(), stream.Send); err != nil {
 		return rpcError(err)
 	}
+	m.begun, m.until = s.cfg.Now().UTC(), time.Now().Add(lifetime)
 	if err := m.create(); err != nil {
 		return rpcError(err)
 	}
@@ -111,29 +115,36 @@ func (s *Server) RunMesh(req *pb.RunMeshRequest, stream grpc.ServerStreamingServ
 	return nil
 }
 
-// gather finds out who takes part: probes with a session here.
-func (m *meshRun) gather(ctx context.Context) error {
+// gather finds out who takes part: probes that are connected, here or to another
+// controller. Those of another one are asked to come here, for a task is its
+// controller's alone.
+func (m *meshRun) gather(ctx context.Context, tell func(*pb.RunMeshResponse) error) error {
 	all, err := m.s.candidates(ctx)
 	if err != nil {
 		return err
 	}
-	m.s.mu.Lock()
-	here := maps.Clone(m.s.sessions)
-	m.s.mu.Unlock()
-	all = slices.DeleteFunc(all, func(c candidate) bool { return here[c.name] == nil })
+	at, err := m.s.whereabouts(ctx)
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(c candidate) bool { return at[c.name] == "" })
 	names, err := choose(all, m.req.GetProbes(), m.req.GetSeed())
 	if err != nil {
-		return status.Errorf(codes.FailedPrecondition, "%v; probes of a mesh are connected to this controller", err)
-	}
-	if len(names) < 2 {
-		return status.Errorf(codes.FailedPrecondition, "a mesh takes two probes or more that are connected to this controller, not %d", len(names))
+		return status.Errorf(codes.FailedPrecondition, "%v; probes of a mesh are connected", err)
 	}
 	if n := len(names) * (len(names) - 1) * len(m.req.GetPorts()) * len(m.families()); n > maxPairs {
 		return status.Errorf(codes.InvalidArgument, "a mesh of %d measurements is more than the %d that fit: select fewer probes or ports", n, maxPairs)
 	}
+	here, err := m.summon(ctx, tell, names, at)
+	if err != nil {
+		return err
+	}
+	if len(here) < 2 {
+		why := append([]string{fmt.Sprintf("a mesh takes two probes or more that are connected, not %d", len(here))}, m.state.GetTroubles()...)
+		return status.Error(codes.FailedPrecondition, strings.Join(why, "; "))
+	}
 	m.members = make(map[string]*meshMember)
-	for _, name := range names {
-		p := here[name]
+	for name, p := range here {
 		member := &meshMember{probe: name, instance: p.instance, session: p.id, host: p.host, version: p.version}
 		if host, _, err := net.SplitHostPort(p.address); err == nil {
 			if a, err := netip.ParseAddr(host); err == nil {
@@ -143,6 +154,82 @@ func (m *meshRun) gather(ctx context.Context) error {
 		m.members[name] = member
 	}
 	return nil
+}
+
+// whereabouts is the controller that each connected probe is connected to.
+func (s *Server) whereabouts(ctx context.Context) (map[string]string, error) {
+	at := make(map[string]string)
+	if s.cfg.Shared {
+		sessions, err := s.cfg.Store.Sessions(ctx, s.stale())
+		if err != nil {
+			return nil, err
+		}
+		for _, session := range sessions {
+			if session.Controller != s.cfg.Name {
+				at[session.Probe] = session.Controller
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.sessions {
+		at[name] = s.cfg.Name
+	}
+	return at, nil
+}
+
+// summon has probes come here from the controllers where they are, and returns
+// the sessions of those that are here. The others are troubles; the user hears of
+// them before anything starts.
+func (m *meshRun) summon(ctx context.Context, tell func(*pb.RunMeshResponse) error, names []string, at map[string]string) (here map[string]*session, err error) {
+	here = make(map[string]*session)
+	look := func() (away []string) {
+		m.s.mu.Lock()
+		defer m.s.mu.Unlock()
+		for _, name := range names {
+			if p, ok := m.s.sessions[name]; ok {
+				here[name] = p
+			} else {
+				delete(here, name)
+				away = append(away, name)
+			}
+		}
+		return away
+	}
+	away := look()
+	if len(away) == 0 {
+		return here, nil
+	}
+	for _, name := range away {
+		m.say(name, fmt.Sprintf("is connected to controller %s, and asked to come to %s", at[name], m.s.cfg.Name))
+	}
+	if err := tell(&m.state); err != nil {
+		return nil, err
+	}
+	if err := m.s.cfg.Store.Summon(ctx, away, m.s.cfg.Addresses); err != nil {
+		return nil, err
+	}
+	late := time.NewTimer(m.s.meshTimes.come)
+	defer late.Stop()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if away = look(); len(away) == 0 {
+			return here, nil
+		}
+		select {
+		case <-tick.C:
+		case <-late.C:
+			for _, name := range away {
+				m.say(name, fmt.Sprintf("did not come from controller %s within %v, and takes no part", at[name], m.s.meshTimes.come))
+			}
+			return here, nil
+		case <-ctx.Done():
+			return nil, status.FromContextError(ctx.Err()).Err()
+		case <-m.s.drained:
+			return nil, errStopping
+		}
+	}
 }
 
 // families are those that are measured: whether each is IPv6.
@@ -339,6 +426,7 @@ func (m *meshRun) look() {
 			m.lose(p, "was started again, and knows nothing of the mesh")
 		default:
 			p.awaySince = time.Time{}
+			p.near = session.near()
 			if session.id != p.session {
 				p.session = session.id
 				m.s.remind(p.listen)
@@ -412,6 +500,10 @@ func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 				at := ms[i].Item
 				if at < uint64(len(m.pairs)) && m.pairs[at].Client == p.probe && m.results[at] == nil {
 					ms[i].Observed = p.observed
+					if near, faulty := p.near.Condition(); faulty {
+						ms[i].Conditions = append(ms[i].Conditions, near)
+						slices.Sort(ms[i].Conditions)
+					}
 					m.results[at] = &ms[i]
 					p.reported++
 					switch ms[i].Outcome {
@@ -429,8 +521,10 @@ func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 	}
 }
 
-func (m *meshRun) trouble(p *meshMember, what string) {
-	m.state.Troubles = append(m.state.Troubles, "probe "+p.probe+" "+what)
+func (m *meshRun) trouble(p *meshMember, what string) { m.say(p.probe, what) }
+
+func (m *meshRun) say(probe, what string) {
+	m.state.Troubles = append(m.state.Troubles, "probe "+probe+" "+what)
 }
 
 func (m *meshRun) troubleOnce(p *meshMember, what string) {

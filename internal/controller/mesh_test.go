@@ -14,11 +14,16 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"tfofleet/internal/agent"
 	"tfofleet/internal/agent/agenttest"
+	"tfofleet/internal/controller"
 	"tfofleet/internal/dataset"
+	"tfofleet/internal/lease"
 	"tfofleet/internal/measure"
+	"tfofleet/internal/store"
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
@@ -160,6 +165,58 @@ func TestMesh(t *testing.T) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Errorf("%d bytes are exported, the table has %d", len(got), len(want))
+	}
+}
+
+// TestMeshNearPath: what a probe's self-test found goes with its measurements, and
+// with no others.
+func TestMeshNearPath(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	st, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: lease.DefaultRules(10 * time.Second)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := serve(controller.Config{
+		Dir: dir, Dataset: func(string) string { return dir }, Store: st, Heartbeat: 100 * time.Millisecond, TTL: 10 * time.Second, Reflectors: []string{"192.0.2.9:1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.close)
+	found := map[string]pb.NearPath{"a": pb.NearPath_NEAR_PATH_CLEAN, "b": pb.NearPath_NEAR_PATH_STRIPS_OPTION}
+	for name, path := range found {
+		r.member(t, name, func(c *agent.Config) {
+			c.SelfTest = func(context.Context, []string) (pb.NearPath, string, error) { return path, "", nil }
+		})
+	}
+	late := time.Now().Add(time.Minute)
+	for known := 0; known < len(found); {
+		known = 0
+		all, err := st.Sessions(ctx, time.Minute)
+		if err != nil || time.Now().After(late) {
+			t.Fatalf("%d of the self-tests are known: %v", known, err)
+		}
+		for _, s := range all {
+			var p pb.ProbeInfo
+			if err := proto.Unmarshal(s.State, &p); err != nil {
+				t.Fatal(err)
+			}
+			if p.GetStatus().GetNearPath() == found[s.Probe] {
+				known++
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	last, err := r.mesh(ctx, t, meshOn(80))
+	done(t, r, last, err)
+	for rec, err := range dataset.Read(dir) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(rec.Conditions, measure.CondNearPathStripsOption); got != (rec.Probe == "b") || !slices.IsSorted(rec.Conditions) {
+			t.Errorf("%s: %v", rec.Probe, rec.Conditions)
+		}
 	}
 }
 

@@ -156,10 +156,11 @@ func (m *member) count(kind string) (begun, ended int) {
 	return of(m.begun), of(m.ended)
 }
 
-// line is a connection whose streams can be cut.
+// line is a connection whose streams can be cut, and that can lead to another
+// controller.
 type line struct {
-	*grpc.ClientConn
 	mu   sync.Mutex
+	to   *grpc.ClientConn
 	down bool
 	cuts []context.CancelFunc
 }
@@ -172,7 +173,21 @@ func (l *line) NewStream(ctx context.Context, desc *grpc.StreamDesc, method stri
 	}
 	ctx, cut := context.WithCancel(ctx)
 	l.cuts = append(l.cuts, cut)
-	return l.ClientConn.NewStream(ctx, desc, method, opts...)
+	return l.to.NewStream(ctx, desc, method, opts...)
+}
+
+func (l *line) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	l.mu.Lock()
+	to := l.to
+	l.mu.Unlock()
+	return to.Invoke(ctx, method, args, reply, opts...)
+}
+
+// lead has what comes next go to another controller.
+func (l *line) lead(to *grpc.ClientConn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.to = to
 }
 
 // cut ends all streams. Others can be opened unless the line stays down.
@@ -199,17 +214,25 @@ func (r *rig) members(t *testing.T, names ...string) map[string]*member {
 	return all
 }
 
-func (r *rig) member(t *testing.T, name string) *member {
+func (r *rig) member(t *testing.T, name string, changes ...func(*agent.Config)) *member {
 	t.Helper()
 	c, err := r.dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &member{t: t, name: name, line: &line{ClientConn: c}, known: make(map[string]*work), welcome: make(chan struct{})}
+	m := &member{t: t, name: name, line: &line{to: c}, known: make(map[string]*work), welcome: make(chan struct{})}
 	cfg := agentConfig(name, &agenttest.Runner{}, m.line, m.line)
 	cfg.Tasks, cfg.Flush = m, time.Second
 	welcomed := sync.OnceFunc(func() { close(m.welcome) })
 	cfg.OnWelcome = func(*pb.Welcome) { welcomed() }
+	cfg.Prefer = func(addresses []string) {
+		if to, ok := r.others[addresses[0]]; ok {
+			m.line.lead(to)
+		}
+	}
+	for _, change := range changes {
+		change(&cfg)
+	}
 	m.stop = run(t, agent.New(cfg))
 	return m
 }

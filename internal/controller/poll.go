@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"tfofleet/internal/lease"
@@ -13,8 +15,8 @@ import (
 const pollEvery = time.Second
 
 // poll looks at the store, which may have other news than this controller's own:
-// a survey that another one started, paused or ended, a chunk that one gave back
-// and nobody asked for.
+// a survey that another one started, paused or ended, a limit that one set, a
+// chunk that one gave back and nobody asked for.
 func (s *Server) poll() {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
@@ -60,6 +62,12 @@ func (s *Server) look() error {
 	s.over.notify()
 	if s.cfg.Shared {
 		s.notifyAll()
+		if err := s.limit(); err != nil {
+			return err
+		}
+		if err := s.divert(); err != nil {
+			return err
+		}
 	}
 	return s.count()
 }
@@ -88,14 +96,46 @@ func (s *Server) adopt(rec store.Survey) error {
 	return nil
 }
 
+// limit tells the probes that are connected here the limits that were set
+// elsewhere.
+func (s *Server) limit() error {
+	limits, err := s.cfg.Store.Limits(s.ctx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	sessions := slices.Collect(maps.Values(s.sessions))
+	s.mu.Unlock()
+	for _, p := range sessions {
+		p.limit(limits[p.probe])
+	}
+	return nil
+}
+
+// divert sends the probes that are connected here to the controllers that asked
+// for them.
+func (s *Server) divert() error {
+	summoned, err := s.cfg.Store.Summoned(s.ctx, s.cfg.Name)
+	if err != nil {
+		return err
+	}
+	for probe, addresses := range summoned {
+		s.mu.Lock()
+		p, ok := s.sessions[probe]
+		s.mu.Unlock()
+		if ok && !p.diverted.Swap(true) {
+			s.log.Info("a probe is asked to go to another controller", "probe", probe, "addresses", addresses)
+			_ = p.send(&pb.SessionResponse{Message: &pb.SessionResponse_Drain{Drain: &pb.Drain{Alternates: addresses}}})
+		}
+	}
+	return nil
+}
+
 // recall asks the probes that are connected here for what they hold of a survey
 // and have not started.
 func (s *Server) recall(survey string) {
 	s.mu.Lock()
-	sessions := make([]*session, 0, len(s.sessions))
-	for _, p := range s.sessions {
-		sessions = append(sessions, p)
-	}
+	sessions := slices.Collect(maps.Values(s.sessions))
 	s.mu.Unlock()
 	for _, p := range sessions {
 		chunks, err := s.cfg.Store.HeldBy(s.ctx, p.probe)

@@ -38,6 +38,7 @@ type rig struct {
 	memory *controller.Memory
 	ctl    pb.ControlServiceClient
 	conns  []*grpc.ClientConn
+	others map[string]*grpc.ClientConn // to other controllers, by their address
 }
 
 // open starts a controller on the directory, as a process would.

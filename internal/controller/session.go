@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -40,6 +41,7 @@ type session struct {
 	// As Welcome says. They stay while the session lasts, whatever becomes of the
 	// fleet: the probe goes by them.
 	interval, ttl time.Duration
+	diverted atomic.Bool // to another controller
 
 	stop func()        // ends it
 	over chan struct{} // closed when it has ended
@@ -53,6 +55,7 @@ type session struct {
 	sent   uint64 // leases that were sent
 	// offers are those of this session that were not answered.
 	offers map[store.Key]bool
+	rate   float64         // limit that it was told; 0: none
 	held   []*pb.HeldLease // as it last said
 	status *pb.ProbeStatus // as it last said
 }
@@ -63,6 +66,13 @@ func (p *session) record() ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return proto.Marshal(&pb.ProbeInfo{Address: p.address, Version: p.version, Host: p.host, Held: p.held, Status: p.status})
+}
+
+// near is what the probe's self-test found, as it last said.
+func (p *session) near() measure.NearPath {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return measure.NearPath(p.status.GetNearPath())
 }
 
 // send sends; a stream is for one sender at a time.
@@ -89,6 +99,18 @@ func (p *session) begin(w *pb.Welcome) error {
 	}
 	p.early = nil
 	return err
+}
+
+// limit tells the probe its limit, if it was told another one.
+func (p *session) limit(rate float64) {
+	p.mu.Lock()
+	told := p.rate == rate
+	p.rate = rate
+	p.mu.Unlock()
+	if !told {
+		// A stream that broke is noticed by who listens on it.
+		_ = p.send(&pb.SessionResponse{Message: &pb.SessionResponse_Limits{Limits: &pb.Limits{Rate: rate}}})
+	}
 }
 
 // Session implements ProbeService.
@@ -294,6 +316,9 @@ func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error
 		return err
 	} else if me.Rate > 0 {
 		w.Limits = &pb.Limits{Rate: me.Rate}
+		p.mu.Lock()
+		p.rate = me.Rate
+		p.mu.Unlock()
 	}
 	for _, h := range held {
 		w.Drop = append(w.Drop, h.GetRef())

@@ -11,7 +11,8 @@ import (
 )
 
 // tasks are those under way, by id: whoever gave one waits for what comes of
-// it. They are of one controller, and end with it.
+// it. They are of one controller, which their probes are connected to, and end
+// with it.
 type tasks struct {
 	mu    sync.Mutex
 	given map[string]*task

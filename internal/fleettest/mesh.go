@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,13 +15,13 @@ import (
 	"tfofleet/internal/lab/labtest"
 )
 
-// Mesh is a fleet of one controller whose probes measure each other: each is on
+// Mesh is a fleet of one controller, or two, whose probes measure each other: each is on
 // a host of the fleet, from which it reaches the controller, and listens and
 // measures on a host of a lab's mesh, by the same number.
 type Mesh struct {
 	*Fleet
 	Lab        *lab.Mesh
-	Controller *Controller
+	Controller *Controller // the one that is asked
 }
 
 // MeshPorts are those that the policies of the probes let them listen on.
@@ -28,7 +29,9 @@ var MeshPorts = []uint16{80, 443, 8443}
 
 // NewMesh makes a mesh that lives as long as the test, and waits until all of
 // its probes are connected. Their policies have the rates of the shipped ones.
-func NewMesh(t testing.TB, cfg lab.MeshConfig) *Mesh {
+// With flags of serve that controllers share there are two of them, and one half
+// of the probes is at home at either.
+func NewMesh(t testing.TB, cfg lab.MeshConfig, shared ...string) *Mesh {
 	t.Helper()
 	m := &Mesh{Lab: labtest.NewMesh(t, cfg), Fleet: &Fleet{t: t, Dir: t.TempDir()}}
 	m.Net = NewNetwork(t)
@@ -37,9 +40,15 @@ func NewMesh(t testing.TB, cfg lab.MeshConfig) *Mesh {
 			m.tell()
 		}
 	})
-	m.Controller = m.AddController("--reflector", "")
+	shared = append([]string{"--reflector", ""}, shared...)
+	m.Controller = m.AddController(shared...)
+	if len(shared) > 2 {
+		m.AddController(append(shared, "--ca", m.Controller.CopyCA())...)
+	}
 	ports := strings.Trim(strings.ReplaceAll(fmt.Sprint(MeshPorts), " ", ", "), "[]")
 	for k := range m.Lab.Hosts() {
+		n := k % len(m.Controllers)
+		home := slices.Concat(m.Controllers[n:], m.Controllers[:n])
 		p := &Probe{Host: m.Net.Add(), Name: fmt.Sprintf("p%02d", k+1), f: m.Fleet, out: &output{}}
 		m.mkdir(p.Data())
 		m.Write(p.Name+".yaml", fmt.Sprintf(`nets: {allow: [198.18.0.0/16, "fd54:464f::/48"]}
@@ -49,7 +58,7 @@ contact_log: {path: %s}
 `, ports, ports, p.contacts()))
 		p.args = []string{
 			"run", "--data", p.Data(), "--policy", p.Name + ".yaml", "--netns", m.Lab.Host(k).NetNS, "--log-level", "debug",
-			"--join", m.Token(p.Name, m.Controllers),
+			"--join", m.Token(p.Name, home),
 		}
 		m.Probes = append(m.Probes, p)
 		p.Launch()

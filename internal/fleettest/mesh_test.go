@@ -2,6 +2,7 @@ package fleettest_test
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os/exec"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"tfofleet/internal/fleettest"
 	"tfofleet/internal/lab"
 	"tfofleet/internal/measure"
+	"tfofleet/internal/store/pgtest"
 )
 
 // TestMesh: twenty probes measure each other on three ports, over both families,
@@ -71,6 +73,35 @@ func TestMesh(t *testing.T) {
 	}
 }
 
+// TestMeshOfTwoControllers: one half of the probes is at another controller than
+// the one that is asked. They come, and every pair has both its ends.
+func TestMeshOfTwoControllers(t *testing.T) {
+	t.Parallel()
+	const hosts = 6
+	m := fleettest.NewMesh(t, lab.MeshConfig{Seed: 1, Hosts: hosts}, "--store", pgtest.New(t), "--dataset", t.TempDir())
+	meeting := m.Meet("--ports", "80,443")
+	said, err := meeting.Over(2 * fleettest.Patience)
+	asked := fmt.Sprintf("is connected to controller %s, and asked to come to %s", m.Controllers[1].Address(), m.Controller.Address())
+	if err != nil || strings.Count(said, asked) != hosts/2 || strings.Contains(said, "takes no part") {
+		t.Errorf("%v:\n%s", err, said)
+	}
+	rows := meeting.Rows()
+	for _, r := range rows {
+		if r.Verdict != measure.JointSupported || r.ClientLost || r.ServerLost {
+			t.Errorf("%s to %s, %v port %d: %v", r.Client, r.Server, r.Address, r.Port, r.Verdict)
+		}
+	}
+	if want := hosts * (hosts - 1) * 2 * 2; len(rows) != want {
+		t.Errorf("%d pairs, want %d", len(rows), want)
+	}
+	for _, p := range m.Probes {
+		if at := p.Info().GetController(); at != m.Controller.Address() {
+			t.Errorf("%s is at %s", p.Name, at)
+		}
+	}
+	m.End()
+}
+
 // TestMeshProbeKilled kills a probe in the middle of a mesh. What it was needed
 // for is lost, and only that; the mesh ends in good order and says who is gone.
 func TestMeshProbeKilled(t *testing.T) {
@@ -121,7 +152,7 @@ func TestMeshControllerKilled(t *testing.T) {
 	m.Controller.Kill()
 	said, err := meeting.Over(fleettest.Patience)
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(said, "controller") {
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(said, "the controller is gone, and mesh ") || !strings.Contains(said, "run the mesh again") {
 		t.Errorf("%v:\n%s", err, said)
 	}
 	t.Log(said)

@@ -28,6 +28,21 @@ func (n NearPath) String() string {
 	return nearPathNames[0]
 }
 
+// Condition is what every result of the probe carries; there is none when
+// nothing was found, or it is not known.
+func (n NearPath) Condition() (c Condition, faulty bool) {
+	c, faulty = nearPathConditions[n]
+	return c, faulty
+}
+
+var nearPathConditions = map[NearPath]Condition{
+	NearPathStripsOption:   CondNearPathStripsOption,
+	NearPathDropsSynData:   CondNearPathDropsSynData,
+	NearPathTerminatesTCP:  CondNearPathTerminatesTCP,
+	NearPathChangesAddress: CondNearPathChangesAddress,
+	NearPathBreaksFlows:    CondNearPathBreaksFlows,
+}
+
 // NearPathOf reads what is near a probe from its measurement of a listener that
 // is known to be good. Detail tells it for people: the verdict, and every
 // rewriting of the SYN on the way, also of what has nothing to do with Fast

@@ -82,6 +82,25 @@ func (p *Postgres) LimitProbe(ctx context.Context, name string, rate float64) er
 		ON CONFLICT (name) DO UPDATE SET rate = excluded.rate`, name, rate)
 }
 
+// Limits implements Store.
+func (p *Postgres) Limits(ctx context.Context) (rates map[string]float64, err error) {
+	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
+		rates = make(map[string]float64)
+		rows, err := q.Query(ctx, limits)
+		if err != nil {
+			return err
+		}
+		var name string
+		var rate float64
+		_, err = pgx.ForEachRow(rows, []any{&name, &rate}, func() error {
+			rates[name] = rate
+			return nil
+		})
+		return err
+	})
+	return rates, err
+}
+
 // PutEvent implements Store.
 func (p *Postgres) PutEvent(ctx context.Context, e ProbeEvent) error {
 	body, err := proto.Marshal(e.Event)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,6 +32,30 @@ func (p *Postgres) OpenSession(ctx context.Context, v Session, stale time.Durati
 // CloseSession implements Store.
 func (p *Postgres) CloseSession(ctx context.Context, probe, id string) error {
 	return p.exec(ctx, `DELETE FROM session WHERE probe = $1 AND id = $2`, probe, id)
+}
+
+// Summon implements Store.
+func (p *Postgres) Summon(ctx context.Context, probes, addresses []string) error {
+	return p.exec(ctx, `INSERT INTO summons (probe, session, addresses) SELECT probe, id, $2 FROM session WHERE probe = ANY($1) ORDER BY probe
+		ON CONFLICT (probe) DO UPDATE SET session = excluded.session, addresses = excluded.addresses`, probes, strings.Join(addresses, ","))
+}
+
+// Summoned implements Store.
+func (p *Postgres) Summoned(ctx context.Context, controller string) (to map[string][]string, err error) {
+	err = p.transact(ctx, single, func(ctx context.Context, q pgConn) error {
+		to = make(map[string][]string)
+		rows, err := q.Query(ctx, summoned, controller)
+		if err != nil {
+			return err
+		}
+		var probe, addresses string
+		_, err = pgx.ForEachRow(rows, []any{&probe, &addresses}, func() error {
+			to[probe] = strings.Split(addresses, ",")
+			return nil
+		})
+		return err
+	})
+	return to, err
 }
 
 // Sessions implements Store.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -74,6 +75,23 @@ func (s *SQLite) LimitProbe(ctx context.Context, name string, rate float64) erro
 	return s.call(ctx, func(t *tx) error {
 		t.exec(`INSERT INTO probe (name, version, host, rate) VALUES (?, '', x'', ?) ON CONFLICT DO UPDATE SET rate = excluded.rate`, name, rate)
 		return nil
+	})
+}
+
+// limits is the query of Limits. Both databases understand it.
+const limits = `SELECT name, rate FROM probe WHERE rate > 0`
+
+// Limits implements Store.
+func (s *SQLite) Limits(ctx context.Context) (map[string]float64, error) {
+	return ask(ctx, s, func(t *tx) (map[string]float64, error) {
+		rates := make(map[string]float64)
+		t.each(limits, nil, func(scan func(...any)) {
+			var name string
+			var rate float64
+			scan(&name, &rate)
+			rates[name] = rate
+		})
+		return rates, nil
 	})
 }
 
@@ -157,6 +175,33 @@ func (s *SQLite) CloseSession(ctx context.Context, probe, id string) error {
 	return s.call(ctx, func(t *tx) error {
 		t.exec(`DELETE FROM session WHERE probe = ? AND id = ?`, probe, id)
 		return nil
+	})
+}
+
+// summoned is the query of Summoned. Both databases understand it.
+const summoned = `SELECT summons.probe, addresses FROM summons JOIN session ON session.probe = summons.probe AND session.id = summons.session WHERE controller = $1`
+
+// Summon implements Store.
+func (s *SQLite) Summon(ctx context.Context, probes, addresses []string) error {
+	return s.call(ctx, func(t *tx) error {
+		for _, probe := range probes {
+			t.exec(`INSERT INTO summons (probe, session, addresses) SELECT probe, id, ?2 FROM session WHERE probe = ?1
+				ON CONFLICT DO UPDATE SET session = excluded.session, addresses = excluded.addresses`, probe, strings.Join(addresses, ","))
+		}
+		return nil
+	})
+}
+
+// Summoned implements Store.
+func (s *SQLite) Summoned(ctx context.Context, controller string) (map[string][]string, error) {
+	return ask(ctx, s, func(t *tx) (map[string][]string, error) {
+		to := make(map[string][]string)
+		t.each(summoned, []any{controller}, func(scan func(...any)) {
+			var probe, addresses string
+			scan(&probe, &addresses)
+			to[probe] = strings.Split(addresses, ",")
+		})
+		return to, nil
 	})
 }
 

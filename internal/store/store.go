@@ -198,6 +198,8 @@ type Store interface {
 	// LimitProbe sets the rate limit of a probe, in new connections per second; 0
 	// is none. It may be one that was never heard of.
 	LimitProbe(ctx context.Context, name string, rate float64) error
+	// Limits are the rate limits of all probes that have one.
+	Limits(ctx context.Context) (map[string]float64, error)
 	// PutEvent records an event of a probe, once, and that its spool came so far.
 	PutEvent(ctx context.Context, e ProbeEvent) error
 	// Events are the newest n events of a probe, oldest first.
@@ -219,6 +221,12 @@ type Store interface {
 	// Sessions are those that were heard of within stale, by the name of the
 	// probe.
 	Sessions(ctx context.Context, stale time.Duration) ([]Session, error)
+	// Summon asks probes to go to a controller with these addresses. It is about
+	// the sessions that they have now, and over with them.
+	Summon(ctx context.Context, probes, addresses []string) error
+	// Summoned are the probes with a session at a controller that are to go to
+	// another one, and its addresses.
+	Summoned(ctx context.Context, controller string) (map[string][]string, error)
 	// Freeze keeps every TTL, whichever controller looks at it, from lapsing for d
 	// from now on. The latest end counts.
 	Freeze(ctx context.Context, d time.Duration) error

@@ -85,6 +85,7 @@ func (s *turns) DrainProbe(ctx context.Context, name string, drained bool) error
 func (s *turns) LimitProbe(ctx context.Context, name string, rate float64) error {
 	return s.next().LimitProbe(ctx, name, rate)
 }
+func (s *turns) Limits(ctx context.Context) (map[string]float64, error) { return s.next().Limits(ctx) }
 func (s *turns) PutEvent(ctx context.Context, e store.ProbeEvent) error {
 	return s.next().PutEvent(ctx, e)
 }
@@ -105,6 +106,12 @@ func (s *turns) CloseSession(ctx context.Context, probe, id string) error {
 }
 func (s *turns) Sessions(ctx context.Context, stale time.Duration) ([]store.Session, error) {
 	return s.next().Sessions(ctx, stale)
+}
+func (s *turns) Summon(ctx context.Context, probes, addresses []string) error {
+	return s.next().Summon(ctx, probes, addresses)
+}
+func (s *turns) Summoned(ctx context.Context, controller string) (map[string][]string, error) {
+	return s.next().Summoned(ctx, controller)
 }
 func (s *turns) Freeze(ctx context.Context, d time.Duration) error { return s.next().Freeze(ctx, d) }
 func (s *turns) HasWork(ctx context.Context) (bool, error)         { return s.next().HasWork(ctx) }

@@ -167,6 +167,12 @@ func TestBroken(t *testing.T) {
 	if b := count(append(times(65, seen(sup, drop, sup)), times(35, seen(sup, sup, sup))...)...); len(b) != 1 {
 		t.Errorf("by most: %+v", b)
 	}
+	// A vantage point that changed: what it gives twice is not what it gives.
+	changed := append(of(0, NearNothing, sup, drop), Observation{Vantage: 1, Verdict: sup})
+	lost := append(of(0, NearNothing, measure.OptionDropped, measure.OptionDropped), Observation{Vantage: 1, Verdict: sup})
+	if b := count(append(times(6, lost), times(200, changed)...)...); b != nil {
+		t.Errorf("by the few that stayed the same: %+v", b)
+	}
 	// Targets without Fast Open say nothing of who drops data.
 	if b := count(append(times(10, seen(sup, drop)), times(1000, seen(measure.Unsupported, measure.Unsupported))...)...); len(b) != 1 {
 		t.Errorf("among many without: %+v", b)

@@ -20,7 +20,7 @@ const verdicts = 28
 // others saw another. The zero value has seen nothing.
 type Vantages struct {
 	// seen[v][c][y]: targets that vantage point v gives y and of which the
-	// furthest that another got is c.
+	// furthest that another got is c; y is 0 for those it gives several.
 	seen [][verdicts][verdicts]uint64
 }
 
@@ -54,8 +54,11 @@ func (vs *Vantages) Add(os []Observation) {
 				best = p.Verdict
 			}
 		}
-		if !one || best == 0 {
-			continue // of two minds, or alone
+		if best == 0 {
+			continue // alone
+		}
+		if !one {
+			own = 0 // of two minds: one target more that it does not give the same
 		}
 		if n := int(o.Vantage) + 1 - len(vs.seen); n > 0 {
 			vs.seen = append(vs.seen, make([][verdicts][verdicts]uint64, n)...)

@@ -28,7 +28,7 @@ func TestDocument(t *testing.T) {
 		t.Fatalf("%s has no place for the queries", document)
 	}
 	var want strings.Builder
-	for _, q := range All() {
+	for _, q := range append(All(), Mesh()...) {
 		fmt.Fprintf(&want, "\n### `%s`\n\n%s.\n\n```sql\n%s\n```\n", q.Name, strings.ToUpper(q.What[:1])+q.What[1:], q.SQL)
 	}
 	want.WriteString("\n")

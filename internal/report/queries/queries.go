@@ -12,6 +12,9 @@ import (
 //go:embed headline.sql
 var headline string
 
+//go:embed mesh.sql
+var mesh string
+
 // Query is one number, or table, of a summary.
 type Query struct {
 	Name string // a word
@@ -21,9 +24,13 @@ type Query struct {
 }
 
 // All lists the queries, in the order of a summary.
-func All() []Query {
-	var qs []Query
-	_, text, _ := strings.Cut(headline, "-- query ")
+func All() []Query { return parse(headline) }
+
+// Mesh lists those over the table of a mesh, which a survey does not have.
+func Mesh() []Query { return parse(mesh) }
+
+func parse(file string) (qs []Query) {
+	_, text, _ := strings.Cut(file, "-- query ")
 	for part := range strings.SplitSeq(text, "-- query ") {
 		head, sql, ok := strings.Cut(part, "\n")
 		name, what, named := strings.Cut(head, ": ")

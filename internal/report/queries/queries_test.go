@@ -9,10 +9,12 @@ import (
 
 // Each query has a name, says what it is, and is one statement.
 func TestAll(t *testing.T) {
-	if len(All()) != strings.Count(headline, "-- query ") || len(All()) < 9 {
-		t.Fatalf("%d queries", len(All()))
+	for file, qs := range map[string][]Query{headline: All(), mesh: Mesh()} {
+		if len(qs) != strings.Count(file, "-- query ") || len(qs) < 3 {
+			t.Fatalf("%d queries", len(qs))
+		}
 	}
-	for _, q := range All() {
+	for _, q := range append(All(), Mesh()...) {
 		if strings.Contains(q.Name, " ") || q.What == "" || strings.Count(q.SQL, ";") != 1 || !strings.HasSuffix(q.SQL, ";") {
 			t.Errorf("%+v", q)
 		}

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -170,6 +171,11 @@ func testDrain(t *testing.T, f *fixture) {
 	}
 	if want := []string{"new  true 0", "newer  false 3", "p 2 true 12.5"}; !slices.Equal(got, want) {
 		t.Errorf("probes %q, want %q", got, want)
+	}
+	limits, err := f.Limits(ctx)
+	must(t, err)
+	if want := map[string]float64{"newer": 3, "p": 12.5}; !maps.Equal(limits, want) {
+		t.Errorf("limits %v, want %v", limits, want)
 	}
 	if _, err := f.Probe(ctx, "nobody"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("nobody: %v", err)

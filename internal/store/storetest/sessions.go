@@ -355,3 +355,36 @@ func testSpools(t *testing.T, f *fixture) {
 	report("s", 11, 2)
 	through("s", 11)
 }
+
+// testSummon: it is about a session, and the next one knows nothing of it.
+func testSummon(t *testing.T, f *fixture) {
+	open := func(probe, id, controller string) {
+		t.Helper()
+		must(t, f.OpenSession(ctx, store.Session{Probe: probe, ID: id, Instance: "i", Controller: controller}, time.Minute))
+	}
+	are := func(controller, want string) {
+		t.Helper()
+		got, err := f.Summoned(ctx, controller)
+		must(t, err)
+		if s := fmt.Sprint(got); s != want {
+			t.Errorf("summoned from %s: %s, want %s", controller, s, want)
+		}
+	}
+	open("p", "1", "c1")
+	open("q", "1", "c1")
+	open("r", "1", "c2")
+	are("c1", "map[]")
+	must(t, f.Summon(ctx, []string{"r", "p", "nobody"}, []string{"c3:1", "c3:2"}))
+	are("c1", "map[p:[c3:1 c3:2]]")
+	are("c2", "map[r:[c3:1 c3:2]]")
+	must(t, f.Summon(ctx, []string{"p"}, []string{"c4:1"}))
+	f.reopen()
+	are("c1", "map[p:[c4:1]]")
+	open("p", "2", "c1") // it came back
+	are("c1", "map[]")
+	must(t, f.Summon(ctx, []string{"p"}, []string{"c4:1"}))
+	are("c1", "map[p:[c4:1]]")
+	open("p", "3", "c4")
+	are("c1", "map[]")
+	are("c4", "map[]")
+}

@@ -56,6 +56,7 @@ func Run(t *testing.T, make func(testing.TB) Opener) {
 		"WaitedFor":        testWaitedFor,
 		"Sessions":         testSessions,
 		"Beats":            testBeats,
+		"Summon":           testSummon,
 		"OneProcess":       testOneProcess,
 		"Freeze":           testFreeze,
 		"TakeUnwritten":    testTakeUnwritten,
