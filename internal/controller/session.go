@@ -41,7 +41,7 @@ type session struct {
 	// As Welcome says. They stay while the session lasts, whatever becomes of the
 	// fleet: the probe goes by them.
 	interval, ttl time.Duration
-	diverted atomic.Bool // to another controller
+	diverted      atomic.Bool // to another controller
 
 	stop func()        // ends it
 	over chan struct{} // closed when it has ended
