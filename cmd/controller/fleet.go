@@ -121,7 +121,7 @@ func startFleet(ctx context.Context, f *serveFlags, addresses []string, log hclo
 		return nil, err
 	}
 	cfg := controller.Config{
-		Dir: f.data, Lists: place.Join(f.dataset, "lists"), Dataset: func(id string) string { return place.Join(f.dataset, id) }, Store: c.db, Shared: shared, Name: f.name, Metrics: c.registry,
+		Dir: f.data, Lists: place.Join(f.dataset, "lists"), Datasets: f.dataset, Dataset: func(id string) string { return place.Join(f.dataset, id) }, Store: c.db, Shared: shared, Name: f.name, Metrics: c.registry,
 		Heartbeat: f.heartbeat, TTL: rules.TTL, Version: version.String(), Authority: c.authority, Addresses: addresses, Logger: log,
 		Reflectors: reflectors,
 	}

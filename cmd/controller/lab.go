@@ -36,7 +36,7 @@ ends of every path measure each other, and it is their joint verdict.
 
 Nothing leaves the machine. It needs root, or a kernel that allows unprivileged
 user namespaces. The exit code is 1 when a verdict differs from the truth.`,
-		Example: "  controller lab\n  controller lab --path data-dropped --path farm --format json",
+		Example: "  controller lab\n  controller lab --path data-dropped --path farm --format json\n  controller lab --mesh --out mesh/",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.chooseSeed(false)
@@ -47,7 +47,7 @@ user namespaces. The exit code is 1 when a verdict differs from the truth.`,
 			if err != nil {
 				return err
 			}
-			return a.surveyLab(cmd.Context(), f, &surveyRun{spec: spec, quiet: f.quiet, scratch: true}, paths...)
+			return a.surveyLab(cmd.Context(), f, &surveyRun{spec: spec, quiet: f.quiet, out: f.out, scratch: f.out == ""}, paths...)
 		},
 	}
 	cmd.Flags().BoolVar(&mesh, "mesh", false, "measure from both ends")
@@ -56,6 +56,10 @@ user namespaces. The exit code is 1 when a verdict differs from the truth.`,
 	addOneOf(cmd, &f.family, "family", "address family to measure", "any", "4", "6")
 	addOneOf(cmd, &f.format, "format", "a table, or one JSON line per target", "table", "json")
 	cmd.Flags().BoolVar(&f.quiet, "quiet", false, "show no progress")
+	cmd.Flags().StringVar(&f.out, "out", "", "`DIR` to make for the dataset (default: it is not kept)")
+	if err := cmd.MarkFlagDirname("out"); err != nil {
+		panic(err)
+	}
 	var names []string
 	for _, p := range lab.Catalogue() {
 		names = append(names, p.Name+"\t"+p.About)

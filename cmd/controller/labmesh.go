@@ -64,7 +64,14 @@ func (a *app) labMesh(ctx context.Context, f *surveyFlags, names []string) error
 		return err
 	}
 	defer os.RemoveAll(dir)
-	v, err := startVillage(ctx, dir, m, a.log)
+	set := filepath.Join(dir, "dataset")
+	if f.out != "" {
+		if set, err = makeOut(f.out); err != nil {
+			return err
+		}
+		fmt.Fprintf(a.term, "controller: dataset in %s\n", set)
+	}
+	v, err := startVillage(ctx, dir, set, m, a.log)
 	if err != nil {
 		return err
 	}
@@ -113,8 +120,9 @@ type village struct {
 	probes sync.WaitGroup
 }
 
-func startVillage(ctx context.Context, dir string, m *lab.Mesh, log hclog.Logger) (_ *village, err error) {
-	v := &village{dataset: filepath.Join(dir, "dataset"), stop: func() {}}
+// startVillage keeps its state in dir and its dataset in set.
+func startVillage(ctx context.Context, dir, set string, m *lab.Mesh, log hclog.Logger) (_ *village, err error) {
+	v := &village{dataset: set, stop: func() {}}
 	defer func() {
 		if err != nil {
 			v.close()
@@ -158,8 +166,13 @@ func (v *village) settle(ctx context.Context, host lab.Host, key byte, log hclog
 	if err != nil {
 		return err
 	}
+	facts, err := tfo.ReadHost(tfo.NetNS(host.NetNS))
+	if err != nil {
+		return err
+	}
+	facts.Hostname = host.Name
 	probe := agent.New(agent.Config{
-		Name: host.Name, Version: version.String(), Host: &pb.Host{Hostname: host.Name}, Session: conn, Results: conn,
+		Name: host.Name, Version: version.String(), Host: hostToWire(facts), Session: conn, Results: conn,
 		NewRunner: func(*pb.SurveySpec) (agent.Runner, error) { return nil, errors.New("only meshes are measured here") },
 		Tasks: mesh.NewWorker(mesh.Config{
 			NetNS: tfo.NetNS(host.NetNS), Keys: []tfo.Key{{key}}, Logger: log,

@@ -19,7 +19,7 @@ func (a *app) surveysCommand() *cobra.Command {
 func (a *app) surveysList() *cobra.Command {
 	var o operator
 	cmd := &cobra.Command{
-		Use: "list", Short: "List the surveys, oldest first", Args: noArguments,
+		Use: "list", Short: "List the surveys, and meshes that have ended, oldest first", Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return control(o.controller, func(c pb.ControlServiceClient) error {
 				resp, err := c.ListSurveys(cmd.Context(), &pb.ListSurveysRequest{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -79,7 +80,7 @@ func validate(spec *pb.SurveySpec) error {
 
 // GetSurvey implements ControlService.
 func (s *Server) GetSurvey(ctx context.Context, req *pb.GetSurveyRequest) (*pb.GetSurveyResponse, error) {
-	st, err := s.state(ctx, req.GetSurvey())
+	st, err := s.shown(ctx, req.GetSurvey())
 	if err != nil {
 		return nil, rpcError(err)
 	}
@@ -93,13 +94,23 @@ func (s *Server) ListSurveys(ctx context.Context, _ *pb.ListSurveysRequest) (*pb
 		return nil, rpcError(err)
 	}
 	resp := &pb.ListSurveysResponse{}
+	known := make(map[string]bool)
 	for _, rec := range all {
+		known[rec.ID] = true
 		st, err := s.state(ctx, rec.ID)
 		if err != nil {
 			return nil, rpcError(err)
 		}
 		resp.Surveys = append(resp.Surveys, st)
 	}
+	meshes, err := s.meshes(known)
+	if err != nil {
+		return nil, rpcError(err)
+	}
+	resp.Surveys = append(resp.Surveys, meshes...)
+	slices.SortStableFunc(resp.Surveys, func(a, b *pb.SurveyState) int {
+		return a.GetCreated().AsTime().Compare(b.GetCreated().AsTime())
+	})
 	return resp, nil
 }
 
@@ -117,7 +128,7 @@ func (s *Server) WatchSurvey(req *pb.WatchSurveyRequest, stream grpc.ServerStrea
 		if running {
 			changed = v.changed.next()
 		}
-		st, err := s.state(ctx, req.GetSurvey())
+		st, err := s.shown(ctx, req.GetSurvey())
 		if err != nil {
 			return rpcError(err)
 		}

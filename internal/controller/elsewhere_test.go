@@ -4,12 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"tfofleet/internal/store/pgtest"
 	pb "tfofleet/proto/tfofleet/v1"
@@ -144,6 +148,30 @@ func TestMeshOfProbesElsewhere(t *testing.T) {
 	joined, _ := pairs(t, filepath.Join(filepath.Dir(c1.dir), "surveys", last.GetMesh()))
 	if len(joined) != 6 {
 		t.Errorf("joined %v", joined)
+	}
+	// Either controller knows of it, beside the surveys.
+	if err := os.Mkdir(filepath.Join(filepath.Dir(c1.dir), "surveys", "of others"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	id := c2.survey(t, 1, spec())
+	listed, err := c2.ctl.ListSurveys(ctx, &pb.ListSurveysRequest{})
+	if err != nil || len(listed.GetSurveys()) != 2 {
+		t.Fatalf("%v, %v", listed, err)
+	}
+	mesh, survey := listed.GetSurveys()[0], listed.GetSurveys()[1]
+	adds(t, mesh)
+	if mesh.GetSurvey() != last.GetMesh() || mesh.GetPhase() != pb.SurveyPhase_SURVEY_PHASE_DONE || mesh.GetMeasured() != 6 || mesh.GetName() != "mesh of 3 probes" || survey.GetSurvey() != id {
+		t.Errorf("listed are %v and %v", mesh, survey)
+	}
+	shown, err := c2.ctl.GetSurvey(ctx, &pb.GetSurveyRequest{Survey: last.GetMesh()})
+	if err != nil || !proto.Equal(shown.GetState(), mesh) {
+		t.Errorf("shown is %v, %v", shown, err)
+	}
+	if st := c2.watch(t, last.GetMesh(), ended); !proto.Equal(st, mesh) {
+		t.Errorf("watched is %v", st)
+	}
+	if _, err := c2.ctl.GetSurvey(ctx, &pb.GetSurveyRequest{Survey: "of others"}); status.Code(err) != codes.NotFound {
+		t.Errorf("a directory of others: %v", err)
 	}
 	// Nobody is asked twice, and who is here is not asked.
 	c1.await(t, "all but d are here", func() bool {

@@ -67,7 +67,7 @@ func lateRig(t *testing.T, dir, name string, st store.Store) *rig {
 
 func serveLate(dir, name string, st store.Store, heartbeat time.Duration) (*rig, error) {
 	return serve(controller.Config{
-		Dir: filepath.Join(dir, name), Lists: filepath.Join(dir, "lists"), Dataset: func(id string) string { return filepath.Join(dir, "surveys", id) },
+		Dir: filepath.Join(dir, name), Lists: filepath.Join(dir, "lists"), Datasets: filepath.Join(dir, "surveys"), Dataset: func(id string) string { return filepath.Join(dir, "surveys", id) },
 		Store: st, Name: name, Shared: true, Addresses: []string{name + ":1"}, Heartbeat: heartbeat, TTL: impatient.TTL,
 	})
 }

@@ -123,6 +123,8 @@ func TestMesh(t *testing.T) {
 	}
 	for name, m := range all {
 		for _, kind := range []string{"listen", "connect"} {
+			// It is told of the end when the mesh is over.
+			r.await(t, name+" is asked to end it", func() bool { _, ended := m.count(kind); return ended > 0 })
 			if begun, ended := m.count(kind); begun != 1 || ended != 1 {
 				t.Errorf("%s was asked to %s %d times, and to end it %d times", name, kind, begun, ended)
 			}

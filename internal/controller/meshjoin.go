@@ -23,7 +23,7 @@ func (m *meshRun) create() (err error) {
 func (m *meshRun) document(state dataset.State) *dataset.Survey {
 	timeout := cmp.Or(m.req.GetTimeout().AsDuration(), meshPatience)
 	doc := &dataset.Survey{
-		ID: m.id, Name: m.req.GetName(), State: state, Created: m.begun,
+		ID: m.id, Name: cmp.Or(m.req.GetName(), fmt.Sprintf("mesh of %d probes", len(m.members))), Mesh: true, State: state, Created: m.begun,
 		Spec: dataset.Spec{
 			Plan: measure.Plan(m.req.GetPlan()).String(), Family: familyNames[m.req.GetFamily()], Payload: payloadNames[pb.Payload_PAYLOAD_AUTO],
 			Seed: m.req.GetSeed(), Rate: m.req.GetRate(), TimeoutUS: timeout.Microseconds(), ChunkSize: 1,

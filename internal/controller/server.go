@@ -34,7 +34,10 @@ type Config struct {
 	Lists string
 	// Dataset is the place of a survey's dataset.
 	Dataset func(survey string) string
-	Store   store.Store
+	// Datasets is the place that has them all, by the id of their survey; empty:
+	// there is none, and meshes that have ended are not listed.
+	Datasets string
+	Store    store.Store
 	// Heartbeat is the interval probes are asked to keep; default 10 s. The
 	// store's rules have the TTL that goes with it.
 	Heartbeat time.Duration
@@ -92,6 +95,7 @@ type Server struct {
 	room    *semaphore.Weighted // bytes of batches on their way to the disk
 
 	meshTimes meshTimes
+	ended     sync.Map // id -> *pb.SurveyState, of meshes
 
 	starting sync.Mutex // one survey is started at a time
 

@@ -31,6 +31,7 @@ type Survey struct {
 	Schema  int       `json:"schema"` // set by the writer to SchemaVersion
 	ID      string    `json:"id"`
 	Name    string    `json:"name"`
+	Mesh    bool      `json:"mesh,omitempty"` // of measurements between probes
 	State   State     `json:"state"`
 	Reason  string    `json:"reason,omitempty"` // why it failed
 	Created time.Time `json:"created"`          // UTC

@@ -80,7 +80,7 @@ func mesh(m *html.Model) {
 		{From: "sgp3-lte", To: "fra1", Port: 443, Family: 4, Verdict: "proxied", Fault: true},
 		{From: "nyc2", To: "sgp3-lte", Port: 443, Family: 4, Verdict: "supported"},
 		{From: "sgp3-lte", To: "nyc2", Port: 443, Family: 4, Verdict: "cookie_stripped", Fault: true, Direction: "return"},
-		{From: "fra1", To: "nyc2", Port: 80, Family: 6, Verdict: "supported"},
+		{From: "fra1", To: "nyc2", Port: 8080, Family: 6, Verdict: "supported"},
 	}
 }
 

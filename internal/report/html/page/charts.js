@@ -162,7 +162,7 @@
   T.mesh = (n) => {
     const several = new Set(n.mesh.map((p) => p.mesh)).size > 1;
     const keyOf = (p) => `${p.port} IPv${p.family}${several ? " · " + p.mesh : ""}`;
-    const keys = [...new Set(n.mesh.map(keyOf))];
+    const keys = [...new Set(n.mesh.map(keyOf))].sort((a, b) => a.localeCompare(b, "en", {numeric: true}));
     let key = keys[0];
     const box = T.el("div", {});
     const cell = (p) => {
