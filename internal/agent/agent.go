@@ -17,6 +17,7 @@ import (
 	"tfofleet/internal/agent/spool"
 	"tfofleet/internal/measure"
 	"tfofleet/internal/targets"
+	"tfofleet/internal/tfo"
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
@@ -75,6 +76,9 @@ type Config struct {
 	Tasks Tasks
 	// Wall is the wall clock; nil means time.Now. Durations never come from it.
 	Wall func() time.Time
+	// SinceBoot is a clock that nobody sets and that goes on while the machine
+	// sleeps; nil means tfo.SinceBoot.
+	SinceBoot func() time.Duration
 	// DialDNS makes the connections to DNS servers, for another server or from
 	// another network namespace; nil means net.Dialer.
 	DialDNS func(ctx context.Context, network, address string) (net.Conn, error)
@@ -108,6 +112,7 @@ type Agent struct {
 	unfinished atomic.Int64 // targets in hand without an outcome
 	enough     atomic.Int64 // below this many, more are asked for
 	active     atomic.Int64 // targets with a runner
+	interval   atomic.Int64 // of heartbeats, as the last controller wants it
 	rest       atomic.Int64 // first pause before a reconnect, as the last controller's heartbeat makes it; 0: none was heard of
 	done       atomic.Uint64
 	refused    atomic.Uint64 // of done, by the policy
@@ -140,8 +145,11 @@ func New(cfg Config) *Agent {
 	if cfg.Wall == nil {
 		cfg.Wall = time.Now
 	}
+	if cfg.SinceBoot == nil {
+		cfg.SinceBoot = tfo.SinceBoot
+	}
 	a := &Agent{
-		cfg: cfg, log: cfg.Logger.Named("agent"), instance: rand.Text(), clock: newClock(cfg.Wall), retreat: newRetreat(),
+		cfg: cfg, log: cfg.Logger.Named("agent"), instance: rand.Text(), clock: newClock(cfg.Wall, cfg.SinceBoot), retreat: newRetreat(),
 		poke: make(chan struct{}, 1), beat: make(chan struct{}, 1), ended: make(chan struct{}),
 		works: make(map[string]*work), executors: make(map[string]*executor), running: make(map[*executor]bool),
 	}
@@ -362,14 +370,20 @@ func (a *Agent) retire(e *executor) {
 	}
 }
 
-// held lists the leases in hand, by name.
-func (a *Agent) held() []*pb.HeldLease {
+// held lists the leases in hand, by name, and how far the probe goes in each.
+func (a *Agent) held() ([]*pb.HeldLease, announcement) {
+	n := announcement{asked: time.Now(), at: a.clock.boot()}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	for e := range a.running {
+		e.announce()
+	}
 	held := make([]*pb.HeldLease, 0, len(a.works))
 	for _, w := range a.works {
-		held = append(held, &pb.HeldLease{Ref: w.ref, Taken: w.takenBefore()})
+		said, before := w.announced()
+		held = append(held, &pb.HeldLease{Ref: w.ref, Taken: before})
+		n.promises = append(n.promises, promise{w, said})
 	}
 	slices.SortFunc(held, func(x, y *pb.HeldLease) int { return int(int64(x.Ref.GetChunk()) - int64(y.Ref.GetChunk())) })
-	return held
+	return held, n
 }

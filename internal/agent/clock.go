@@ -16,9 +16,11 @@ const (
 
 // clock watches the wall clock: by how much it is off the controller's, and
 // whether somebody sets it. Durations are measured on the monotonic clock, which
-// nobody can set.
+// nobody can set, and that of leases on one that does not stand still while the
+// machine sleeps, either.
 type clock struct {
 	wall func() time.Time
+	boot func() time.Duration
 	base time.Time // on the monotonic clock
 
 	mu     sync.Mutex
@@ -27,8 +29,8 @@ type clock struct {
 	offset time.Duration // wall clock minus the controller's
 }
 
-func newClock(wall func() time.Time) *clock {
-	c := &clock{wall: wall, base: time.Now()}
+func newClock(wall func() time.Time, boot func() time.Duration) *clock {
+	c := &clock{wall: wall, boot: boot, base: time.Now()}
 	c.ahead = c.now()
 	return c
 }

@@ -57,7 +57,8 @@ type desk struct {
 	held     map[string]*pb.Lease
 	outcomes map[netip.AddrPort][]pb.Outcome
 	missed   []string // held leases that a Hello does not know
-	dropped  []string // leases of a Hello that are not held
+	dropped  []string // leases of a Hello that never were held
+	finished map[string]bool
 }
 
 // line is a session as the desk has it.
@@ -70,7 +71,7 @@ type line struct {
 }
 
 func newDesk(t *testing.T) *desk {
-	d := &desk{t: t, changed: make(chan struct{}), offered: map[string]*pb.Lease{}, held: map[string]*pb.Lease{}, outcomes: map[netip.AddrPort][]pb.Outcome{}}
+	d := &desk{t: t, changed: make(chan struct{}), offered: map[string]*pb.Lease{}, held: map[string]*pb.Lease{}, outcomes: map[netip.AddrPort][]pb.Outcome{}, finished: map[string]bool{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +121,7 @@ func (d *desk) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.Ses
 		return err
 	}
 	hello := first.GetHello()
-	w := &pb.Welcome{Session: "s", Protocol: 1, HeartbeatInterval: durationpb.New(20 * time.Millisecond), ServerTime: timestamppb.Now()}
+	w := &pb.Welcome{Session: "s", Protocol: 1, HeartbeatInterval: durationpb.New(20 * time.Millisecond), Ttl: durationpb.New(time.Minute), ServerTime: timestamppb.Now()}
 	if d.welcome != nil {
 		if err := d.welcome(hello, w); err != nil {
 			return err
@@ -169,7 +170,9 @@ func (d *desk) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.Ses
 	for _, h := range hello.GetHeld() {
 		if _, ok := d.held[refName(h.GetRef())]; !ok {
 			w.Drop = append(w.Drop, h.GetRef())
-			d.dropped = append(d.dropped, refName(h.GetRef()))
+			if !d.finished[refName(h.GetRef())] { // its last ack is on its way
+				d.dropped = append(d.dropped, refName(h.GetRef()))
+			}
 		}
 	}
 	d.now = n
@@ -221,7 +224,9 @@ func (d *desk) listen(n *line) error {
 			for _, h := range m.Heartbeat.GetHeld() {
 				d.take(h.GetRef())
 			}
-			err = n.stream.Send(&pb.SessionResponse{Message: &pb.SessionResponse_HeartbeatAck{HeartbeatAck: &pb.HeartbeatAck{ServerTime: timestamppb.Now()}}})
+			err = n.stream.Send(&pb.SessionResponse{Message: &pb.SessionResponse_HeartbeatAck{HeartbeatAck: &pb.HeartbeatAck{
+				ServerTime: timestamppb.Now(), Number: m.Heartbeat.GetNumber(),
+			}}})
 		}
 		if d.now == n {
 			err = errors.Join(err, d.dispatch(n))
@@ -325,6 +330,7 @@ func (d *desk) settle(req *pb.ReportResultsRequest) {
 	}
 	delete(d.held, name)
 	delete(d.offered, name)
+	d.finished[name] = true
 }
 
 // lease is a lease of n addresses that no other has.

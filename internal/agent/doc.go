@@ -10,6 +10,11 @@
 // A target is never refused, unresolved or measured in silence: each of these is
 // a result. What could not be started goes back to the controller by name.
 //
+// A target is begun when the controller is known to have heard that it may be, and
+// not when the time of its lease is over: see fence.go. So a probe that was given
+// up does not contact what others have by now, whichever of them is wrong about
+// whom.
+//
 // Memory is bounded by credit: a lease counts until its last batch is
 // acknowledged, and while enough is in hand no more is asked for.
 //

@@ -28,23 +28,33 @@ type executor struct {
 	ctx     context.Context // until stop
 	cancel  context.CancelFunc
 	slots   chan struct{} // targets between take and done
+	lane    chan struct{} // of these, those that are marked as started or will be next, where that is kept
 	lookups chan struct{} // names being resolved
 	asking  sync.WaitGroup
 	fed     chan struct{} // the feeder has ended
 
-	mu    sync.Mutex
-	queue []*work
-	added chan struct{}
-	busy  int // leases with a target that has no outcome
-	rest  *time.Timer
+	mu      sync.Mutex // before that of a work
+	queue   []*work
+	feeding *work // the one before the queue
+	turn    bool  // it is this survey's to begin targets
+	asked   bool  // a heartbeat was asked for
+	added   chan struct{}
+	busy    int // leases with a target that has no outcome
+	rest    *time.Timer
+
+	begun     int // targets, since paceSince
+	paceSince time.Time
+	pace      float64 // targets begun per second, before that
 }
 
 func newExecutor(a *Agent, survey string, spec *pb.SurveySpec, runner Runner) *executor {
-	// A few more than run at a time, so that the runner never waits for us;
-	// not many, for what is with the runner cannot be given back alone.
+	// More than run at a time, so that the runner never waits for us: for names,
+	// and for the mark of what is next. Not many more have that mark, for a crash
+	// interrupts them all.
+	n := spec.GetConcurrency()
 	e := &executor{
 		agent: a, survey: survey, spec: spec, runner: runner, names: newResolver(a.cfg.DialDNS), shared: newShared(sharedEntries),
-		slots: make(chan struct{}, 2*spec.GetConcurrency()+64), lookups: make(chan struct{}, maxLookups),
+		slots: make(chan struct{}, 2*n+64), lane: make(chan struct{}, n+n/2+16), paceSince: time.Now(), lookups: make(chan struct{}, maxLookups),
 		fed: make(chan struct{}), added: make(chan struct{}, 1),
 	}
 	e.rest = time.AfterFunc(idleAfter, func() { e.agent.retire(e) })
@@ -59,6 +69,7 @@ func (e *executor) add(w *work) {
 	e.busy++
 	e.queue = append(e.queue, w)
 	e.mu.Unlock()
+	e.ask()
 	select {
 	case e.added <- struct{}{}:
 	default:
@@ -71,6 +82,7 @@ func (e *executor) finished() {
 	defer e.mu.Unlock()
 	e.busy--
 	if e.busy == 0 {
+		e.turn = false
 		e.agent.turn.leave(e)
 		e.rest.Reset(idleAfter)
 	}
@@ -115,7 +127,7 @@ func (e *executor) next() *work {
 		e.mu.Lock()
 		if len(e.queue) > 0 {
 			w := e.queue[0]
-			e.queue = e.queue[1:]
+			e.queue, e.feeding = e.queue[1:], w
 			e.mu.Unlock()
 			return w
 		}
@@ -138,17 +150,39 @@ func (e *executor) feed() {
 	defer close(e.fed)
 	for w := e.next(); w != nil; w = e.next() {
 		e.agent.turn.take(e)
+		e.mu.Lock()
+		e.turn = true
+		e.mu.Unlock()
+		e.ask()
 		for i, t := range w.targets {
 			if !e.acquire() {
 				w.done(measure.Measurement{Target: t})
 				continue
 			}
-			if !w.take(i) {
+			if !e.enter() {
 				e.end(w, measure.Measurement{Target: t})
 				continue
 			}
+			if !w.may(i, e.ctx.Done()) || !w.take(i) {
+				e.leave()
+				e.end(w, measure.Measurement{Target: t})
+				continue
+			}
+			e.count()
 			e.begin(w, t)
 		}
+	}
+}
+
+// count counts a target that is begun, and looks now and then how many more may
+// be.
+func (e *executor) count() {
+	e.mu.Lock()
+	e.begun++
+	look := e.begun%8 == 0
+	e.mu.Unlock()
+	if look {
+		e.ask()
 	}
 }
 
@@ -171,16 +205,39 @@ func (e *executor) end(w *work, m measure.Measurement) {
 	<-e.slots
 }
 
-// begin resolves a target that has a slot, if it has to be, and goes on.
+// enter takes a place in the lane; false after stop.
+func (e *executor) enter() bool {
+	if e.agent.cfg.Spool == nil {
+		return true
+	}
+	select {
+	case e.lane <- struct{}{}:
+		return true
+	case <-e.ctx.Done():
+		return false
+	}
+}
+
+// leave gives the place back.
+func (e *executor) leave() {
+	if e.agent.cfg.Spool != nil {
+		<-e.lane
+	}
+}
+
+// begin resolves a target that has a slot and a place in the lane, if it has to
+// be, and goes on.
 func (e *executor) begin(w *work, t measure.Target) {
 	if t.Addr.IsValid() {
 		if !familyHas(e.spec.GetFamily(), t.Addr) {
+			e.leave()
 			e.end(w, unresolved(t, measure.CondNameNoAddress, time.Now()))
 			return
 		}
 		e.measure(w, t)
 		return
 	}
+	e.leave() // for as long as that takes
 	if g := e.agent.cfg.Guard; g != nil {
 		if reason, ok := g.CheckName(t.Hostname, time.Now()); !ok {
 			e.end(w, refused(t, reason.Condition()))
@@ -202,6 +259,8 @@ func (e *executor) begin(w *work, t measure.Target) {
 			e.end(w, measure.Measurement{Target: t})
 		case cond != "":
 			e.end(w, unresolved(t, cond, begun))
+		case !e.enter():
+			e.end(w, measure.Measurement{Target: t})
 		default:
 			t.Addr = addr
 			e.measure(w, t)
@@ -221,10 +280,12 @@ func unresolved(t measure.Target, cond measure.Condition, begun time.Time) measu
 	}
 }
 
-// measure hands a target whose address is known to the runner, if the policy
-// lets it and nobody has measured the address and port yet.
+// measure hands a target that has a place in the lane, and whose address is known,
+// to the runner, if the policy lets it and nobody has measured the address and
+// port yet.
 func (e *executor) measure(w *work, t measure.Target) {
 	if why, ok := e.permits(t); !ok {
+		e.leave()
 		e.end(w, refused(t, why))
 		return
 	}
@@ -232,7 +293,10 @@ func (e *executor) measure(w *work, t measure.Target) {
 	turn, known := e.shared.join(key, sharer{w, t})
 	switch turn {
 	case seen:
+		e.leave()
 		e.end(w, known.copyFor(t))
+	case waits:
+		e.leave()
 	case first:
 		if e.agent.cfg.Spool == nil {
 			e.start(w, t, key)

@@ -229,7 +229,7 @@ func TestSelfTestTimes(t *testing.T) {
 func TestClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ahead := time.Duration(0)
-		c := newClock(func() time.Time { return time.Now().Add(ahead) })
+		c := newClock(func() time.Time { return time.Now().Add(ahead) }, nil)
 		if _, known := c.off(); known {
 			t.Error("known before anything was heard")
 		}

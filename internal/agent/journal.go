@@ -70,7 +70,7 @@ func (a *Agent) recoverLease(h spool.Held) error {
 	if err != nil {
 		return err
 	}
-	w := &work{agent: a, name: all.name, ref: all.ref, first: all.first, again: all.again}
+	w := &work{agent: a, name: all.name, ref: all.ref, first: all.first, again: all.again, change: make(chan struct{})}
 	var interrupted []measure.Measurement
 	for _, t := range all.targets {
 		switch i := w.index(t.Item); {

@@ -76,7 +76,7 @@ func TestCrashBetweenStartAndResult(t *testing.T) {
 	}
 	again := newBench(t, &agenttest.Runner{}, func(c *Config) { c.Spool, c.Leases = s, found.Leases })
 	again.recover()
-	if held := again.held(); len(held) != 1 || held[0].GetTaken() != 2 || !proto.Equal(held[0].GetRef(), l.GetRef()) {
+	if held := again.inHand(); len(held) != 1 || held[0].GetTaken() != 2 || !proto.Equal(held[0].GetRef(), l.GetRef()) {
 		t.Errorf("held after the crash: %v", held)
 	}
 	reqs := kept(t, s)
@@ -144,7 +144,7 @@ func TestNoRoom(t *testing.T) {
 		t.Errorf("%d leases wanted", n)
 	}
 	reason, err := b.accept(b.lease(spec(), measure.Target{Addr: addr("8.8.8.8"), Port: 1}))
-	if err == nil || reason != pb.RefusalReason_REFUSAL_REASON_BUSY || len(b.held()) != 0 {
-		t.Errorf("accepted: %v, %v, held %v", reason, err, b.held())
+	if err == nil || reason != pb.RefusalReason_REFUSAL_REASON_BUSY || len(b.inHand()) != 0 {
+		t.Errorf("accepted: %v, %v, held %v", reason, err, b.inHand())
 	}
 }

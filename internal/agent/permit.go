@@ -28,31 +28,23 @@ func (e *executor) permits(t measure.Target) (measure.Condition, bool) {
 // is contacted, and hands it to the runner. The mark comes first: so a target is
 // in the log of contacts once, however often the probe dies.
 func (e *executor) start(w *work, t measure.Target, key netip.AddrPort) {
-	if e.ctx.Err() != nil {
-		e.settle(w, measure.Measurement{Target: t}, key)
-		return
-	}
-	if !w.trusted() {
-		e.settle(w, measure.Measurement{Target: t}, key)
-		return
-	}
 	guard := e.agent.cfg.Guard
 	if guard != nil {
 		if reason, ok := guard.Foresee(t.Addr, t.Port, time.Now()); !ok {
+			e.leave()
 			e.settle(w, refused(t, reason.Condition()), key)
 			return
 		}
 	}
-	if s := e.agent.cfg.Spool; s != nil {
-		if err := s.Start(w.lease(), w.index(t.Item)); err != nil {
-			e.agent.log.Warn("a target could not be marked as started and is given back", "lease", w.name, "reason", err)
-			e.settle(w, measure.Measurement{Target: t}, key)
-			return
-		}
+	if !e.mark(w, t) {
+		e.leave()
+		e.settle(w, measure.Measurement{Target: t}, key)
+		return
 	}
 	if guard != nil {
 		if err := guard.Contacted(policy.Contact{Time: time.Now(), Addr: t.Addr, Port: t.Port, Host: t.Hostname, Survey: e.survey}); err != nil {
 			e.agent.log.Error("a contact could not be logged, its target is refused", "reason", err)
+			e.leave()
 			e.settle(w, refused(t, policy.ContactLog.Condition()), key)
 			return
 		}
@@ -60,8 +52,26 @@ func (e *executor) start(w *work, t measure.Target, key netip.AddrPort) {
 	e.agent.active.Add(1)
 	e.runner.Submit(t, func(m measure.Measurement) {
 		e.agent.active.Add(-1)
+		e.leave()
 		e.settle(w, m, key)
 	})
+}
+
+// mark waits until a target may be started, and marks it where that is kept. It
+// returns false when the target is to be given back.
+func (e *executor) mark(w *work, t measure.Target) bool {
+	if !w.mayGoOn(e.ctx) {
+		return false
+	}
+	s := e.agent.cfg.Spool
+	if s == nil {
+		return true
+	}
+	if err := s.Start(w.lease(), w.index(t.Item)); err != nil {
+		e.agent.log.Warn("a target could not be marked as started and is given back", "lease", w.name, "reason", err)
+		return false
+	}
+	return w.mayGoOn(e.ctx) // the disk may have taken its time
 }
 
 // settle ends a target, and those that waited for its address.

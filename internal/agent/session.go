@@ -97,6 +97,7 @@ type session struct {
 	stream   grpc.BidiStreamingClient[pb.SessionRequest, pb.SessionResponse]
 	stop     context.CancelFunc
 	interval time.Duration // of heartbeats
+	ttl      time.Duration // of leases
 	maxAge   time.Duration // 0: none
 
 	said   chan *pb.SessionRequest // answers
@@ -109,8 +110,9 @@ type session struct {
 	away   *detour       // what the controller asked for; the speaker's alone
 
 	mu     sync.Mutex
-	closed bool        // leases are passed over, for another session begins
-	beats  []time.Time // when heartbeats were sent that are not acknowledged
+	closed bool           // leases are passed over, for another session begins
+	beat   uint64         // number of the last heartbeat
+	beats  []announcement // heartbeats that are not acknowledged, oldest first
 }
 
 // detour is where to go, and when.
@@ -137,8 +139,7 @@ func (a *Agent) open(ctx context.Context) (_ *session, err error) {
 	if err != nil {
 		return nil, err
 	}
-	asked := time.Now()
-	hello := a.hello()
+	hello, said := a.hello()
 	if err := stream.Send(&pb.SessionRequest{Message: &pb.SessionRequest_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) { // of EOF, Recv has the reason
 		return nil, err
 	}
@@ -154,21 +155,23 @@ func (a *Agent) open(ctx context.Context) (_ *session, err error) {
 		return nil, &SkewError{Min: v, Max: v}
 	}
 	s := &session{
-		agent: a, stream: stream, stop: stop, interval: w.GetHeartbeatInterval().AsDuration(), maxAge: w.GetMaxAge().AsDuration(),
+		agent: a, stream: stream, stop: stop, interval: w.GetHeartbeatInterval().AsDuration(), ttl: w.GetTtl().AsDuration(), maxAge: w.GetMaxAge().AsDuration(),
 		said: make(chan *pb.SessionRequest), acked: make(chan struct{}, 1), drains: make(chan *pb.Drain, 1), heard: make(chan error, 1), over: make(chan struct{}),
 	}
 	if s.interval <= 0 {
 		s.interval = 10 * time.Second
 	}
+	a.interval.Store(int64(s.interval))
 	a.cfg.OnWelcome(w)
 	if t := w.GetServerTime(); t != nil {
-		a.clock.heard(t.AsTime(), asked)
+		a.clock.heard(t.AsTime(), said.asked)
 	}
 	for _, ref := range w.GetDrop() {
 		a.cancel(&pb.Cancel{Ref: ref, Forget: true})
 	}
 	a.reconcile(hello.GetStatus().GetSpool(), w.GetAckedThrough())
 	a.tighten(w.GetLimits())
+	a.confirmed(said, s.ttl)
 	a.reflect(reachable(w.GetReflectors(), stream.Context()))
 	a.look()
 	go s.listen(ctx)
@@ -177,14 +180,15 @@ func (a *Agent) open(ctx context.Context) (_ *session, err error) {
 
 // hello is the full state of the probe. No lease may be accepted from when it
 // was made until its session begins.
-func (a *Agent) hello() *pb.Hello {
+func (a *Agent) hello() (*pb.Hello, announcement) {
 	a.health.mu.Lock()
 	host := a.health.host
 	a.health.mu.Unlock()
+	held, said := a.held()
 	return &pb.Hello{
 		Probe: a.cfg.Name, Instance: a.instance, Version: a.cfg.Version, Host: host, BootId: a.cfg.BootID,
-		ProtocolMin: protocolMin, ProtocolMax: protocolMax, Capabilities: capabilities, Held: a.held(), Status: a.status(),
-	}
+		ProtocolMin: protocolMin, ProtocolMax: protocolMax, Capabilities: capabilities, Held: held, Status: a.status(),
+	}, said
 }
 
 // reachable puts the address that was dialled where a reflector has no host.
@@ -285,18 +289,27 @@ func (s *session) answer(m *pb.SessionResponse) *pb.SessionRequest {
 		default: // once is enough
 		}
 	case *pb.SessionResponse_HeartbeatAck:
-		s.mu.Lock()
-		var asked time.Time
-		if len(s.beats) > 0 {
-			asked, s.beats = s.beats[0], s.beats[1:]
-		}
-		s.mu.Unlock()
-		if t := m.HeartbeatAck.GetServerTime(); t != nil && !asked.IsZero() {
-			s.agent.clock.heard(t.AsTime(), asked)
-		}
-		signalTo(s.acked)
+		s.beatAcked(m.HeartbeatAck)
 	}
 	return nil
+}
+
+// beatAcked takes the answer to a heartbeat. One that is passed over was not
+// stored, and is not answered any more.
+func (s *session) beatAcked(m *pb.HeartbeatAck) {
+	var said announcement
+	s.mu.Lock()
+	for len(s.beats) > 0 && s.beats[0].number <= m.GetNumber() {
+		said, s.beats = s.beats[0], s.beats[1:]
+	}
+	s.mu.Unlock()
+	if said.number == m.GetNumber() {
+		if t := m.GetServerTime(); t != nil {
+			s.agent.clock.heard(t.AsTime(), said.asked)
+		}
+		s.agent.confirmed(said, s.ttl)
+	}
+	signalTo(s.acked)
 }
 
 func (s *session) lease(l *pb.Lease) *pb.SessionRequest {

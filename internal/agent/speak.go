@@ -157,11 +157,13 @@ func (p *speaker) credit() *pb.SessionRequest {
 }
 
 func (p *speaker) heartbeat() *pb.SessionRequest {
-	h := &pb.Heartbeat{Held: p.agent.held(), Status: p.agent.status()}
+	held, said := p.agent.held()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// An old controller acknowledges none.
-	if p.beats = append(p.beats, time.Now()); len(p.beats) > 16 {
+	p.session.beat++
+	said.number = p.session.beat
+	h := &pb.Heartbeat{Held: held, Status: p.agent.status(), Number: said.number}
+	if p.beats = append(p.beats, said); len(p.beats) > 16 { // nobody answers
 		p.beats = p.beats[1:]
 	}
 	return &pb.SessionRequest{Message: &pb.SessionRequest_Heartbeat{Heartbeat: h}}

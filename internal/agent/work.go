@@ -32,11 +32,15 @@ type work struct {
 	over     func() // when the last target has its outcome
 
 	mu       sync.Mutex
-	gone     bool   // what is not started is to be given back
-	doubtful bool   // what is not started may have been, by a machine that was put back in time
-	taken    int    // targets that were begun, in order
-	floor    uint32 // index up to which an earlier process may have begun targets
-	open     int    // targets without an outcome
+	gone     bool          // what is not started is to be given back
+	said     int           // targets of which the controller was told that they may be begun, in order
+	heard    int           // and is known to have heard
+	until    time.Duration // since boot: when the lease does not hold any more
+	change   chan struct{} // closed by the next change of these
+	doubtful bool          // what is not started may have been, by a machine that was put back in time
+	taken    int           // targets that were begun, in order
+	floor    uint32        // index up to which an earlier process may have begun targets
+	open     int           // targets without an outcome
 	ready    []measure.Measurement
 	returned []uint32
 	waiting  bool // a flush is due
@@ -47,7 +51,7 @@ func newWork(a *Agent, l *pb.Lease) (*work, error) {
 	n := len(l.GetTargets())
 	w := &work{
 		agent: a, name: refName(l.GetRef()), ref: l.GetRef(), first: l.GetFirstItem(),
-		targets: make([]measure.Target, n), open: n, again: make(map[uint32]bool, len(l.GetAgain())),
+		targets: make([]measure.Target, n), open: n, again: make(map[uint32]bool, len(l.GetAgain())), change: make(chan struct{}),
 	}
 	if n == 0 {
 		return nil, errors.New("a lease without targets")
@@ -85,21 +89,12 @@ func (w *work) take(i int) bool {
 	return true
 }
 
-// takenBefore is the index up to which targets were begun.
-func (w *work) takenBefore() uint32 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.taken == 0 {
-		return w.floor
-	}
-	return max(w.floor, w.index(w.targets[w.taken-1].Item)+1)
-}
-
 // withdraw lets go of what is not begun.
 func (w *work) withdraw() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.gone = true
+	w.changed()
 }
 
 // distrust ends what is not started, as interrupted.
@@ -107,13 +102,7 @@ func (w *work) distrust() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.gone, w.doubtful = true, true
-}
-
-// trusted reports whether a target that was begun may be started.
-func (w *work) trusted() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return !w.doubtful
+	w.changed()
 }
 
 // done takes the outcome of a target; Outcome 0 means that it was never
@@ -122,7 +111,6 @@ func (w *work) done(m measure.Measurement) {
 	w.agent.settled()
 	near, faulty := w.agent.health.nearPath()
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	if m.Outcome == 0 && w.doubtful {
 		m.Outcome, m.Started = measure.OutcomeInterrupted, time.Now().Round(0)
 	}
@@ -139,15 +127,19 @@ func (w *work) done(m measure.Measurement) {
 		w.ready = append(w.ready, m)
 	}
 	w.open--
+	last := w.open == 0
 	switch {
-	case w.open == 0: // nobody may wait for the end of a lease
-		w.over()
+	case last: // nobody may wait for the end of a lease
 		go w.send(w.cut())
 	case len(w.ready) == batchSize:
 		go w.send(w.cut())
 	case !w.waiting:
 		w.waiting = true
 		time.AfterFunc(batchAge, w.flush)
+	}
+	w.mu.Unlock()
+	if last {
+		w.over()
 	}
 }
 

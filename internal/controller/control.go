@@ -1,12 +1,10 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"syscall"
 	"time"
 
@@ -242,21 +240,13 @@ func (s *Server) cancelChunks(ctx context.Context, id string) error {
 
 // applyAll runs an event for many chunks.
 func (s *Server) applyAll(keys []store.Key, e lease.Event) error {
-	var (
-		mu    sync.Mutex
-		first error // the others are much alike
-	)
-	together(keys, func(k store.Key) {
+	return together(keys, func(k store.Key) error {
 		c, effects, err := s.cfg.Store.Apply(s.ctx, k, e, nil)
 		if err == nil {
 			s.carryOut(c, effects)
-			return
 		}
-		mu.Lock()
-		first = cmp.Or(first, err)
-		mu.Unlock()
+		return err
 	})
-	return first
 }
 
 // rpcError gives an error the code that callers go by.

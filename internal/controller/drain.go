@@ -31,7 +31,7 @@ func (s *Server) Drain() {
 		// A stream whose peer takes nothing must not hold up the end.
 		told := make(chan struct{})
 		go func() {
-			together(sessions, func(p *session) { _ = p.send(m) })
+			_ = together(sessions, func(p *session) error { return p.send(m) }) // who is gone is told nothing
 			close(told)
 		}()
 		select {

@@ -144,7 +144,6 @@ func (s *Server) take(req *pb.ReportResultsRequest, address string) (rejected st
 	if rejected != "" {
 		return rejected, nil
 	}
-	e.TTL = s.ttl()
 	begun := time.Now()
 	b := &store.Batch{Epoch: e.Epoch, Spool: req.GetSpool(), Sequence: req.GetSequence(), Probe: e.Probe, Address: address, Body: req.GetMeasurements()}
 	// Not the stream's context: what is stored has effects, also when nobody

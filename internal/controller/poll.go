@@ -180,15 +180,18 @@ func (s *Server) interval() time.Duration {
 	return max(s.cfg.Heartbeat, time.Duration(n)*time.Second/beatsPerSecond)
 }
 
-// ttl is how long a lease holds that is not renewed: some heartbeats may be
-// lost.
-func (s *Server) ttl() time.Duration {
-	if i := s.interval(); i > s.cfg.Heartbeat {
-		return max(s.cfg.TTL, lease.DefaultRules(i).TTL)
+// ttl is how long a lease holds that is not renewed, where heartbeats are so far
+// apart: some of them may be lost.
+func (s *Server) ttl(interval time.Duration) time.Duration {
+	if interval > s.cfg.Heartbeat {
+		return max(s.cfg.TTL, lease.DefaultRules(interval).TTL)
 	}
 	return s.cfg.TTL
 }
 
 // stale is the age of the last heartbeat at which a session is over, although
 // nobody has seen its end: its controller died.
-func (s *Server) stale() time.Duration { return 2*s.interval() + 5*time.Second }
+func (s *Server) stale() time.Duration { return staleAfter(s.interval()) }
+
+// staleAfter is less than the TTL of a lease.
+func staleAfter(interval time.Duration) time.Duration { return 2*interval + 5*time.Second }

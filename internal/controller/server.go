@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
@@ -239,29 +240,26 @@ func (s *Server) expireLeases() {
 		s.trouble.forget()
 		keys, err := s.cfg.Store.Due(s.ctx)
 		s.trouble.failed(writeLeases, err)
-		together(keys, func(k store.Key) {
+		_ = together(keys, func(k store.Key) error {
 			c, effects, err := s.cfg.Store.Apply(s.ctx, k, lease.Expire{}, nil)
 			s.trouble.set(writeLeases, err)
 			if err == nil {
 				s.carryOut(c, effects)
 			}
+			return err
 		})
 	}
 }
 
 // together calls f for all, many at a time: the store puts calls that come
-// together into one transaction.
-func together[T any](all []T, f func(T)) {
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, 64)
+// together into one transaction. The error is one of f's.
+func together[T any](all []T, f func(T) error) error {
+	var g errgroup.Group
+	g.SetLimit(64)
 	for _, x := range all {
-		slots <- struct{}{}
-		wg.Go(func() {
-			f(x)
-			<-slots
-		})
+		g.Go(func() error { return f(x) })
 	}
-	wg.Wait()
+	return g.Wait()
 }
 
 func ref(c store.Chunk) *pb.LeaseRef {

@@ -38,7 +38,10 @@ type session struct {
 	address, version string
 	host             *pb.Host
 
-	diverted atomic.Bool // to another controller
+	// As Welcome says. They stay while the session lasts, whatever becomes of the
+	// fleet: the probe goes by them.
+	interval, ttl time.Duration
+	diverted      atomic.Bool // to another controller
 
 	stop func()        // ends it
 	over chan struct{} // closed when it has ended
@@ -250,7 +253,7 @@ func (s *Server) leave(p *session) {
 	p.mu.Lock()
 	offers := slices.Collect(maps.Keys(p.offers))
 	p.mu.Unlock()
-	together(offers, func(k store.Key) { s.apply(p, k, lease.StreamLost{Probe: p.probe}) })
+	_ = together(offers, func(k store.Key) error { return s.apply(p, k, lease.StreamLost{Probe: p.probe}) }) // or their time runs out
 	s.closeSession(p)
 	s.mu.Lock()
 	delete(s.sessions, p.probe)
@@ -261,7 +264,7 @@ func (s *Server) leave(p *session) {
 	s.mu.Unlock()
 	close(p.over)
 	if lostMany {
-		s.trouble.failed(writeLeases, s.cfg.Store.Freeze(s.ctx, s.ttl()))
+		s.trouble.failed(writeLeases, s.cfg.Store.Freeze(s.ctx, s.ttl(s.interval())))
 	}
 }
 
@@ -269,13 +272,16 @@ func (s *Server) closeSession(p *session) {
 	s.trouble.failed(writeLeases, s.cfg.Store.CloseSession(s.ctx, p.probe, p.id))
 }
 
-// welcome compares what the probe says it holds with what it should.
+// welcome compares what the probe says it holds with what it should. What it does
+// not tell the probe to drop is renewed, durably.
 func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error {
 	type name struct {
 		store.Key
 		epoch uint64
 	}
 	held := make(map[name]*pb.HeldLease, len(hello.GetHeld()))
+	p.interval = s.interval()
+	p.ttl = s.ttl(p.interval)
 	for _, h := range hello.GetHeld() {
 		held[name{keyOf(h.GetRef()), h.GetRef().GetEpoch()}] = h
 	}
@@ -287,13 +293,15 @@ func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error
 	for _, c := range chunks {
 		events[c.Key] = lease.Forgotten{Probe: p.probe, Instance: p.instance}
 		if h, ok := held[name{c.Key, c.Epoch}]; ok {
-			events[c.Key] = lease.Renew{Probe: p.probe, Epoch: c.Epoch, Taken: int(h.GetTaken()), TTL: s.ttl()}
+			events[c.Key] = lease.Renew{Probe: p.probe, Epoch: c.Epoch, Taken: int(h.GetTaken()), TTL: p.ttl}
 			delete(held, name{c.Key, c.Epoch})
 		}
 	}
-	together(chunks, func(c store.Chunk) { s.apply(p, c.Key, events[c.Key]) })
+	if err := together(chunks, func(c store.Chunk) error { return s.apply(p, c.Key, events[c.Key]) }); err != nil {
+		return err
+	}
 	w := &pb.Welcome{
-		Session: p.id, Protocol: protocol, HeartbeatInterval: durationpb.New(s.interval()), Ttl: durationpb.New(s.ttl()),
+		Session: p.id, Protocol: protocol, HeartbeatInterval: durationpb.New(p.interval), Ttl: durationpb.New(p.ttl),
 		MaxAge: durationpb.New(s.cfg.MaxAge), ServerTime: timestamppb.New(s.cfg.Now()), Reflectors: s.cfg.Reflectors,
 	}
 	if s.cfg.Authority != nil {
@@ -318,10 +326,20 @@ func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error
 	return p.begin(w)
 }
 
-// listen takes what the probe says until the stream ends.
+// listen takes what the probe says until the stream ends. One that is silent ends:
+// a connection that leads nowhere may stay open for long, and so many of them at
+// once are to be noticed before leases lapse, see lease.Freeze.
 func (s *Server) listen(p *session) error {
+	patience := staleAfter(p.interval)
+	silence := time.AfterFunc(patience, func() {
+		s.log.Warn("nothing is heard of a probe: its session ends", "probe", p.probe, "host", p.hostname, "for", patience)
+		p.stop()
+	})
+	defer silence.Stop()
 	for {
+		silence.Reset(patience)
 		m, err := p.stream.Recv()
+		silence.Stop() // what is slow from here on is not the probe
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -340,7 +358,7 @@ func (s *Server) listen(p *session) error {
 		case *pb.SessionRequest_LeaseAccepted:
 			r := m.LeaseAccepted.GetRef()
 			s.answered(p, keyOf(r))
-			s.apply(p, keyOf(r), lease.Accept{Probe: p.probe, Epoch: r.GetEpoch(), TTL: s.ttl()})
+			_ = s.apply(p, keyOf(r), lease.Accept{Probe: p.probe, Epoch: r.GetEpoch(), TTL: p.ttl}) // the next heartbeat says it again
 		case *pb.SessionRequest_LeaseRefused:
 			s.refused(p, m.LeaseRefused)
 		case *pb.SessionRequest_Heartbeat:
@@ -357,7 +375,8 @@ func (s *Server) listen(p *session) error {
 	}
 }
 
-// beat renews what a probe holds, and its session.
+// beat renews what a probe holds, and its session. The answer is the probe's leave
+// to go on: there is none where something could not be stored.
 func (s *Server) beat(p *session, m *pb.Heartbeat) error {
 	s.metrics.heartbeats.Inc()
 	p.mu.Lock()
@@ -372,11 +391,15 @@ func (s *Server) beat(p *session, m *pb.Heartbeat) error {
 		return status.Error(codes.Aborted, "the probe has another session by now")
 	}
 	s.trouble.failed(writeLeases, err)
-	ttl := s.ttl()
-	together(m.GetHeld(), func(h *pb.HeldLease) {
-		s.apply(p, keyOf(h.GetRef()), lease.Renew{Probe: p.probe, Epoch: h.GetRef().GetEpoch(), Taken: int(h.GetTaken()), TTL: ttl})
+	err = together(m.GetHeld(), func(h *pb.HeldLease) error {
+		return s.apply(p, keyOf(h.GetRef()), lease.Renew{Probe: p.probe, Epoch: h.GetRef().GetEpoch(), Taken: int(h.GetTaken()), TTL: p.ttl})
 	})
-	return p.send(&pb.SessionResponse{Message: &pb.SessionResponse_HeartbeatAck{HeartbeatAck: &pb.HeartbeatAck{ServerTime: timestamppb.New(s.cfg.Now())}}})
+	if err != nil {
+		return nil // told by apply; the next heartbeat says it again
+	}
+	return p.send(&pb.SessionResponse{Message: &pb.SessionResponse_HeartbeatAck{HeartbeatAck: &pb.HeartbeatAck{
+		ServerTime: timestamppb.New(s.cfg.Now()), Number: m.GetNumber(),
+	}}})
 }
 
 // answered notes that the probe has said what becomes of an offer.
@@ -386,20 +409,27 @@ func (s *Server) answered(p *session, k store.Key) {
 	p.mu.Unlock()
 }
 
-// apply runs an event that came from a probe. What could not be stored was not
-// said: the probe says it again with its next heartbeat, or the lease lapses.
+// apply runs an event that came from a probe. What could not be stored, which is
+// logged here, was not said: the probe says it again with its next heartbeat, or
+// the lease lapses.
 //
 // It outlives the session: an event that was stored has effects, and somebody
 // has to carry them out.
-func (s *Server) apply(p *session, k store.Key, e lease.Event) []lease.Effect {
+func (s *Server) apply(p *session, k store.Key, e lease.Event) error {
+	_, err := s.effects(p, k, e)
+	return err
+}
+
+// effects is apply, for whom they concern.
+func (s *Server) effects(p *session, k store.Key, e lease.Event) ([]lease.Effect, error) {
 	c, effects, err := s.cfg.Store.Apply(s.ctx, k, e, nil)
 	if errors.Is(err, store.ErrNotFound) {
 		s.drop(p, k, e)
-		return nil
+		return nil, nil
 	}
 	s.trouble.set(writeLeases, err)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	for _, f := range effects {
 		if f == lease.Drop {
@@ -407,7 +437,7 @@ func (s *Server) apply(p *session, k store.Key, e lease.Event) []lease.Effect {
 		}
 	}
 	s.carryOut(c, effects)
-	return effects
+	return effects, nil
 }
 
 // drop tells a probe that a lease is not its own.
@@ -448,7 +478,7 @@ func (s *Server) refused(p *session, r *pb.LeaseRefused) {
 	if !busy {
 		s.log.Warn("lease refused", "probe", p.probe, "survey", k.Survey, "chunk", k.Chunk, "reason", reason, "detail", r.GetDetail())
 	}
-	effects := s.apply(p, k, lease.Refuse{Probe: p.probe, Epoch: r.GetRef().GetEpoch(), Busy: busy})
+	effects, _ := s.effects(p, k, lease.Refuse{Probe: p.probe, Epoch: r.GetRef().GetEpoch(), Busy: busy}) // or its time runs out
 	for _, f := range effects {
 		if f == lease.Finish && !busy {
 			// It is told with the survey: nobody reads the log of a survey
@@ -499,7 +529,7 @@ func (s *Server) offer(p *session, c store.Chunk) error {
 	v, err := s.find(c.Survey)
 	if err != nil {
 		s.log.Error("a survey cannot be taken up", "survey", c.Survey, "reason", err)
-		s.apply(p, c.Key, lease.Refuse{Probe: p.probe, Epoch: c.Epoch, Busy: true})
+		_ = s.apply(p, c.Key, lease.Refuse{Probe: p.probe, Epoch: c.Epoch, Busy: true})
 		return nil
 	}
 	ts, err := v.targets.Chunk(int(c.Source))

@@ -48,7 +48,12 @@
 //   - a probe's disk is full: no credit, a clear reason, nothing lost
 //     (internal/agent.TestNoRoom, internal/agent/spool.TestDiskFull, internal/fleettest.TestProbeDiskFull)
 //   - every probe vanishes at once: no lease expires for one TTL
-//     (internal/lease.TestIfEveryProbeVanishesAtOnce)
+//     (internal/lease.TestIfEveryProbeVanishesAtOnce, internal/controller.TestEveryProbeVanishes,
+//     internal/fleettest.TestAllVanish)
+//   - a probe is cut off for longer than its leases last: it starts nothing new when their time is
+//     over, and no target is contacted by two
+//     (internal/lease.TestWorldEnds, internal/agent.TestFence, internal/agent.TestFenceAfterACrash,
+//     internal/fleettest.TestLongPartition)
 //   - probe and controller are of different versions: negotiated, or refused with a typed reason
 //     (internal/controller.TestVersionSkew, internal/agent.TestSkew, internal/fleettest.TestVersionSkew)
 //

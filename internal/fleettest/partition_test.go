@@ -17,6 +17,9 @@ import (
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
+// ttl is how long a lease lasts with the heartbeat of the package.
+const ttl = 3*fleettest.Heartbeat + 10*time.Second
+
 // partitioned is a fleet of a controller and probes in the middle of a survey.
 func partitioned(t *testing.T, probes, targets int) (*fleettest.Fleet, *fleettest.Controller, *fleettest.Survey) {
 	t.Helper()
@@ -55,9 +58,10 @@ func TestShortPartition(t *testing.T) {
 }
 
 // TestLongPartition: probes that cannot be heard, cannot hear, and both, until
-// long after their leases lapsed. The one that is left makes the whole survey: what
-// the others are known to have begun is interrupted, the rest is repeated, and
-// says so. When they come back, their results change nothing that is settled.
+// long after their leases lapsed. The one that is left makes the rest of the
+// survey: what the others announced is interrupted, or was measured by them, and
+// no target is contacted by two. When they come back, what they have left is not
+// theirs any more.
 func TestLongPartition(t *testing.T) {
 	t.Parallel()
 	const targets = 1200
@@ -74,10 +78,32 @@ func TestLongPartition(t *testing.T) {
 		f.Probes[i].Heal(t, d)
 	}
 	f.Delivered(2 * fleettest.Patience)
-	twice := s.Check(c.Dataset(s), 1)
-	t.Logf("%d measured, %d of them twice, %d interrupted", st.GetMeasured(), twice, st.GetInterrupted())
+	if n := s.Check(c.Dataset(s), 1); n > 0 {
+		t.Errorf("%d were contacted twice", n)
+	}
+	t.Logf("%d measured, %d interrupted", st.GetMeasured(), st.GetInterrupted())
 	if st.GetInterrupted() == 0 {
 		t.Error("none was interrupted: no lease lapsed")
+	}
+	f.End()
+}
+
+// TestAllVanish: the controller loses all of its probes at the same moment, for half
+// as long again as a lease lasts. No lease lapses, no target is interrupted, and
+// none is contacted by two.
+func TestAllVanish(t *testing.T) {
+	t.Parallel()
+	const targets = 1200
+	f, c, s := partitioned(t, 4, targets)
+	c.Cut(t, fleettest.BothWays)
+	time.Sleep(3 * ttl / 2)
+	c.Heal(t, fleettest.BothWays)
+	f.Connected()
+	if st := s.Done(2 * fleettest.Patience); st.GetMeasured() != targets {
+		t.Errorf("the survey ended as %v", st)
+	}
+	if n := s.Check(c.Dataset(s), 1); n > 0 {
+		t.Errorf("%d were contacted twice", n)
 	}
 	f.End()
 }

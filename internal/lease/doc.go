@@ -16,5 +16,11 @@
 // lease; an older one changes no lease, it can at most bring a result that is
 // still missing (marked late).
 //
+// A probe starts a target only after its Renew with a higher Taken was heard, and
+// it knows that; and nothing new when the TTL is over, counted from before it said
+// so. Here it is counted from when that was heard, is never shortened, and is
+// followed by the grace. So what is given to another probe no probe has started,
+// unless the survey has it repeated, and then it is marked.
+//
 // No clock, no random number, no I/O and no message of the wire may enter.
 package lease

@@ -9,8 +9,8 @@ type Event interface{ event() }
 type (
 	// Offer gives a pending chunk to a probe.
 	Offer struct{ Probe, Instance string }
-	// Accept: the probe has accepted the offer, durably. From Accept, Renew or
-	// Results on the lease holds for TTL, or for Rules.TTL when it is 0.
+	// Accept: the probe has accepted the offer, durably. From Accept or Renew on
+	// the lease holds for TTL, or for Rules.TTL when it is 0.
 	Accept struct {
 		Probe string
 		Epoch uint64
@@ -26,7 +26,8 @@ type (
 	// StreamLost: the session over which an offer went to the probe ended.
 	StreamLost struct{ Probe string }
 	// Renew: the probe says, in Hello or a heartbeat, that it holds the lease.
-	// The lease's targets before index Taken may have been started.
+	// The lease's targets before index Taken may have been started, or will be as
+	// soon as the probe knows that this was heard. None from there on was.
 	Renew struct {
 		Probe string
 		Epoch uint64
@@ -37,12 +38,12 @@ type (
 	// Instance is the process that says so.
 	Forgotten struct{ Probe, Instance string }
 	// Results: a batch. Returned targets were never started and are given back.
+	// It renews the lease for as long as it was held for.
 	Results struct {
 		Probe    string
 		Epoch    uint64
 		Items    []ItemResult
 		Returned []uint32 // index in the chunk
-		TTL      time.Duration
 	}
 	// Expire: time has passed. No TTL lapses before FrozenUntil.
 	Expire struct{ FrozenUntil time.Time }

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	stdcmp "cmp"
 	"slices"
 	"testing"
 	"time"
@@ -44,7 +45,6 @@ func anyEvent(t *rapid.T, s State, freeze time.Time) Event {
 			Probe: probe, Epoch: epoch,
 			Items:    rapid.SliceOfN(result, 0, 4).Draw(t, "items"),
 			Returned: rapid.SliceOfN(index, 0, 2).Draw(t, "returned"),
-			TTL:      ttl,
 		}
 	case 10:
 		return Expire{freeze}
@@ -86,9 +86,9 @@ func TestInvariants(t *testing.T) {
 
 // watch knows, beside the machine, how long the newest lease has to last.
 type watch struct {
-	ttl, grace time.Duration
-	heard      time.Time // when it was last renewed
-	suspect    time.Time // when it lapsed
+	until   time.Time // what its probe may count on
+	grace   time.Duration
+	suspect time.Time // when it lapsed
 }
 
 func (w *watch) see(r Rules, now time.Time, s State, e Event, next State) {
@@ -100,22 +100,20 @@ func (w *watch) see(r Rules, now time.Time, s State, e Event, next State) {
 	if !speaks || refused || !s.current(probe, epoch) || next.Phase != Held {
 		return
 	}
-	w.heard, w.ttl, w.grace = now, r.TTL, r.Grace
-	if ttl := ttlOf(e); ttl != 0 {
-		w.ttl, w.grace = ttl, ttl
-	}
-}
-
-func ttlOf(e Event) time.Duration {
+	ttl := s.TTL
 	switch e := e.(type) {
 	case Accept:
-		return e.TTL
+		ttl = e.TTL
 	case Renew:
-		return e.TTL
-	case Results:
-		return e.TTL
+		ttl = e.TTL
 	}
-	return 0
+	if s.Phase != Held {
+		w.until = now // what it was told once is over, and it has stopped
+	}
+	if until := now.Add(stdcmp.Or(ttl, r.TTL)); until.After(w.until) {
+		w.until = until
+	}
+	w.grace = stdcmp.Or(ttl, r.Grace)
 }
 
 func check(t *rapid.T, r Rules, now, freeze time.Time, w watch, s State, e Event, next State, effects []Effect) {
@@ -172,8 +170,8 @@ func check(t *rapid.T, r Rules, now, freeze time.Time, w watch, s State, e Event
 	}
 
 	// I6: no lease lapses while expiry is frozen, nor before its TTL.
-	if s.Phase == Held && next.Phase == Suspect && (now.Before(freeze) || now.Before(w.heard.Add(w.ttl))) {
-		t.Fatalf("lapsed at %v, renewed at %v for %v, frozen until %v", now, w.heard, w.ttl, freeze)
+	if s.Phase == Held && next.Phase == Suspect && (now.Before(freeze) || now.Before(w.until)) {
+		t.Fatalf("lapsed at %v, held until %v, frozen until %v", now, w.until, freeze)
 	}
 	if _, ok := e.(Expire); ok && s.Phase == Suspect && next.Phase != Suspect && (now.Before(freeze) || now.Before(w.suspect.Add(w.grace))) {
 		t.Fatalf("taken away at %v, suspect from %v for %v, frozen until %v", now, w.suspect, w.grace, freeze)
@@ -194,7 +192,7 @@ func check(t *rapid.T, r Rules, now, freeze time.Time, w watch, s State, e Event
 		if !was.final() && !is.final() && was.Again() && !is.Again() {
 			t.Fatalf("%T%+v: item %d lost its mark", e, e, i)
 		}
-		if s.Phase != Offered && was.Out() && !is.final() && !is.Out() && !is.Again() {
+		if i < s.Taken && was.Out() && !is.final() && !is.Out() && !is.Again() {
 			if x, ok := e.(Results); !ok || !slices.Contains(x.Returned, uint32(i)) {
 				t.Fatalf("%T%+v: item %d may have been started and is not marked", e, e, i)
 			}

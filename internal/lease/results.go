@@ -13,7 +13,7 @@ func (r Rules) results(s State, now time.Time, e Results) (State, []Effect) {
 	case s.current(e.Probe, e.Epoch) && (s.Phase.live() || s.Lapsed):
 		// Results travel on a stream of their own and may overtake the
 		// accept; and they are a sign of life like a heartbeat.
-		return r.take(r.hold(s, now, e.TTL), e)
+		return r.take(r.hold(s, now, s.TTL), e)
 	}
 	return r.takeLate(s, e)
 }

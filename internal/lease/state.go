@@ -48,7 +48,8 @@ type State struct {
 	Offers  int // in a row that were not accepted
 	Attempt int // leases of this chunk that ended before it was done
 	// Taken: the newest lease's targets before this index may have been
-	// started, as its probe last said.
+	// started, as its probe last said. It starts none that it has not said
+	// before, see Renew.
 	Taken int
 	// Lapsed: the chunk is Pending because nothing was heard of its probe.
 	// Until it is offered again, the probe may come back with it.
@@ -110,9 +111,6 @@ func (s State) Split() (head, rest State, ok bool) {
 		return s, State{}, false
 	}
 	s.Items = slices.Clone(s.Items)
-	if s.Lapsed {
-		s.mark()
-	}
 	head, rest = s, New(len(s.Items))
 	head.Phase, head.Lapsed, head.Items = Done, false, slices.Clone(s.Items)
 	rest.Attempt, rest.Cancelled = s.Attempt, s.Cancelled

@@ -63,9 +63,6 @@ func (r Rules) offer(s State, now time.Time, e Offer) (State, []Effect) {
 	if s.Phase != Pending {
 		return s, nil
 	}
-	if s.Lapsed {
-		s.mark()
-	}
 	s.Phase, s.Probe, s.Instance, s.Deadline = Offered, e.Probe, e.Instance, now.Add(r.OfferTimeout)
 	s.Epoch++
 	s.Offers++
@@ -86,7 +83,9 @@ func (r Rules) accept(s State, now time.Time, e Accept) (State, []Effect) {
 	return r.hold(s, now, e.TTL), s.reminder()
 }
 
-// hold makes the newest lease held from now on, also one that had lapsed.
+// hold makes the newest lease held from now on, also one that had lapsed. What
+// its probe may have been told already is never shortened: it goes by that until
+// it hears another word.
 func (r Rules) hold(s State, now time.Time, ttl time.Duration) State {
 	if s.Phase == Pending {
 		for i, item := range s.Items {
@@ -97,7 +96,11 @@ func (r Rules) hold(s State, now time.Time, ttl time.Duration) State {
 		s.Probe = s.holder(s.Epoch)
 		s.Lapsed = false
 	}
-	s.Phase, s.Offers, s.TTL, s.Deadline = Held, 0, ttl, now.Add(cmp.Or(ttl, r.TTL))
+	until := now.Add(cmp.Or(ttl, r.TTL))
+	if s.Phase == Held && s.Deadline.After(until) {
+		until = s.Deadline
+	}
+	s.Phase, s.Offers, s.TTL, s.Deadline = Held, 0, ttl, until
 	return s
 }
 
@@ -114,7 +117,7 @@ func (r Rules) refuse(s State, e Refuse) (State, []Effect) {
 }
 
 // withdraw takes back an offer to which nothing was heard. It may be the accept
-// that was lost.
+// that was lost; a probe begins nothing before it knows that it was not.
 func (r Rules) withdraw(s State) (State, []Effect) {
 	s = s.release()
 	s.Lapsed = true
@@ -184,13 +187,11 @@ func (s State) reminder() []Effect {
 	return nil
 }
 
-// forgotten: the probe's process is a new one, or never saw the offer. One that
-// is alive knows what it has; what a dead one had begun, nobody knows.
+// forgotten: the probe's process is a new one, or never saw the offer.
 func (r Rules) forgotten(s State, e Forgotten) (State, []Effect) {
 	if s.holder(s.Epoch) != e.Probe || !(s.Phase.live() || s.Lapsed) {
 		return s, nil
 	}
-	neverSeen := e.Instance == s.Instance && s.Phase != Held && s.Phase != Suspect
 	var effects []Effect
 	switch s.Phase {
 	case Offered:
@@ -199,33 +200,23 @@ func (r Rules) forgotten(s State, e Forgotten) (State, []Effect) {
 		s, effects = r.abandon(s)
 	}
 	s.Lapsed = false
-	if !neverSeen {
-		s.mark()
-	}
 	return s, effects
 }
 
-// mark notes that every unfinished target may have been started.
-func (s State) mark() {
-	for i, item := range s.Items {
-		if !item.final() && item&returned == 0 {
-			s.Items[i] |= again
-		}
-	}
-}
-
-// abandon ends a lease whose probe cannot be asked what it did with it.
+// abandon ends a lease whose probe cannot be asked what it did with it. It has
+// started nothing from Taken on, and what it has before that nobody knows.
 func (r Rules) abandon(s State) (State, []Effect) {
 	for i, item := range s.Items {
-		if _, late := s.Late[uint32(i)]; late || !item.Out() || i >= s.Taken || r.Repeat {
+		if _, late := s.Late[uint32(i)]; late || !item.Out() || i >= s.Taken {
+			continue
+		}
+		if r.Repeat {
+			s.Items[i] |= again
 			continue
 		}
 		s.Items[i] = Result(Interrupted, 0)
 		s.remember(uint32(i), Late{s.Epoch, s.Items[i]})
 	}
-	// A heartbeat tells what was started up to it and nothing what was started
-	// since: the rest may have been, too.
-	s.mark()
 	s = s.release()
 	s.Attempt++
 	s.Lapsed = true

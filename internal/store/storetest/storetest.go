@@ -275,7 +275,7 @@ func testClaim(t *testing.T, f *fixture) {
 	// Offered before, durable before it was sent: the next epoch is another.
 	k := store.Key{Survey: "z", Chunk: 1}
 	f.apply(k, lease.Forgotten{Probe: "p", Instance: "2"}, lease.Requeue)
-	if c := f.claim("q"); c.Key != k || c.Epoch != 2 || c.Probe != "q" || !c.Items[0].Again() {
+	if c := f.claim("q"); c.Key != k || c.Epoch != 2 || c.Probe != "q" || c.Items[0].Again() {
 		t.Errorf("claimed %+v", c)
 	}
 }

@@ -783,9 +783,11 @@ func (x *LeaseRef) GetEpoch() uint64 {
 
 // HeldLease is a lease that the probe holds.
 type HeldLease struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ref           *LeaseRef              `protobuf:"bytes,1,opt,name=ref" json:"ref,omitempty"`
-	Taken         uint32                 `protobuf:"varint,2,opt,name=taken" json:"taken,omitempty"` // targets before this index were begun, or may have been
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Ref   *LeaseRef              `protobuf:"bytes,1,opt,name=ref" json:"ref,omitempty"`
+	// Targets before this index were begun, or may be once the probe knows that
+	// this was heard. It begins none from there on.
+	Taken         uint32 `protobuf:"varint,2,opt,name=taken" json:"taken,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1357,7 +1359,7 @@ type Welcome struct {
 	HeartbeatInterval *durationpb.Duration   `protobuf:"bytes,3,opt,name=heartbeat_interval,json=heartbeatInterval" json:"heartbeat_interval,omitempty"`
 	Drop              []*LeaseRef            `protobuf:"bytes,4,rep,name=drop" json:"drop,omitempty"`                   // leases of Hello that are no longer the probe's
 	Bundle            [][]byte               `protobuf:"bytes,5,rep,name=bundle" json:"bundle,omitempty"`               // CA certificates to trust from now on, DER; empty where there is no CA
-	Ttl               *durationpb.Duration   `protobuf:"bytes,6,opt,name=ttl" json:"ttl,omitempty"`                     // of leases that are not renewed
+	Ttl               *durationpb.Duration   `protobuf:"bytes,6,opt,name=ttl" json:"ttl,omitempty"`                     // of leases that are not renewed over this session
 	MaxAge            *durationpb.Duration   `protobuf:"bytes,7,opt,name=max_age,json=maxAge" json:"max_age,omitempty"` // of this session; the next one is opened before it ends
 	ServerTime        *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=server_time,json=serverTime" json:"server_time,omitempty"`
 	// The highest sequence the controller has of the spool in Hello's status; a
@@ -1613,10 +1615,13 @@ func (*Draining) Descriptor() ([]byte, []int) {
 	return file_tfofleet_v1_probe_proto_rawDescGZIP(), []int{14}
 }
 
-// HeartbeatAck answers a heartbeat.
+// HeartbeatAck answers a heartbeat when what it said is durable: the leases that
+// it listed, and that were not taken away before this, hold for Welcome.ttl from
+// when the heartbeat was sent.
 type HeartbeatAck struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ServerTime    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=server_time,json=serverTime" json:"server_time,omitempty"`
+	Number        uint64                 `protobuf:"varint,2,opt,name=number" json:"number,omitempty"` // of the heartbeat
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1656,6 +1661,13 @@ func (x *HeartbeatAck) GetServerTime() *timestamppb.Timestamp {
 		return x.ServerTime
 	}
 	return nil
+}
+
+func (x *HeartbeatAck) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
 }
 
 // Credit says how many leases of this session the probe takes in all, from the
@@ -1903,6 +1915,7 @@ type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Held          []*HeldLease           `protobuf:"bytes,1,rep,name=held" json:"held,omitempty"`
 	Status        *ProbeStatus           `protobuf:"bytes,2,opt,name=status" json:"status,omitempty"`
+	Number        uint64                 `protobuf:"varint,3,opt,name=number" json:"number,omitempty"` // of this session, from 1 on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1949,6 +1962,13 @@ func (x *Heartbeat) GetStatus() *ProbeStatus {
 		return x.Status
 	}
 	return nil
+}
+
+func (x *Heartbeat) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
 }
 
 // Cancel ends a lease: what is not started is returned, or, when the lease is
@@ -2483,10 +2503,11 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"alternates\x18\x02 \x03(\tR\n" +
 	"alternates\"\n" +
 	"\n" +
-	"\bDraining\"K\n" +
+	"\bDraining\"c\n" +
 	"\fHeartbeatAck\x12;\n" +
 	"\vserver_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"serverTime\" \n" +
+	"serverTime\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\" \n" +
 	"\x06Credit\x12\x16\n" +
 	"\x06leases\x18\x01 \x01(\x04R\x06leases\"\xdb\x01\n" +
 	"\x05Lease\x12'\n" +
@@ -2502,10 +2523,11 @@ const file_tfofleet_v1_probe_proto_rawDesc = "" +
 	"\fLeaseRefused\x12'\n" +
 	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x122\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x1a.tfofleet.v1.RefusalReasonR\x06reason\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail\"i\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"\x81\x01\n" +
 	"\tHeartbeat\x12*\n" +
 	"\x04held\x18\x01 \x03(\v2\x16.tfofleet.v1.HeldLeaseR\x04held\x120\n" +
-	"\x06status\x18\x02 \x01(\v2\x18.tfofleet.v1.ProbeStatusR\x06status\"I\n" +
+	"\x06status\x18\x02 \x01(\v2\x18.tfofleet.v1.ProbeStatusR\x06status\x12\x16\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"I\n" +
 	"\x06Cancel\x12'\n" +
 	"\x03ref\x18\x01 \x01(\v2\x15.tfofleet.v1.LeaseRefR\x03ref\x12\x16\n" +
 	"\x06forget\x18\x02 \x01(\bR\x06forget\"\xf8\x02\n" +
