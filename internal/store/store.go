@@ -279,7 +279,7 @@ type Store interface {
 	Late(ctx context.Context) ([]Key, error)
 	// LateBatches are these results as the chunk's n-th late file is to have
 	// them. It is the same for everybody until LateDone: what comes meanwhile is
-	// for the next one.
+	// for the next one. The chunk's items must not be changed.
 	LateBatches(ctx context.Context, k Key) (c Chunk, n uint32, bs []Batch, err error)
 	// LateWritten records that the n-th late file is in the dataset: with it the
 	// items are these. It changes nothing when that file is done.

@@ -116,9 +116,10 @@ func testLateWriters(t *testing.T, f *fixture) {
 			return false, err
 		}
 		content := ""
+		items := slices.Clone(c.Items)
 		for _, b := range bs {
 			content += string(b.Body)
-			c.Items[b.Body[0]] = good
+			items[b.Body[0]] = good
 		}
 		mu.Lock()
 		if had, ok := files[number]; ok && had != content {
@@ -126,7 +127,7 @@ func testLateWriters(t *testing.T, f *fixture) {
 		}
 		files[number] = content
 		mu.Unlock()
-		if err := f.LateWritten(ctx, k, number, c.Items); err != nil {
+		if err := f.LateWritten(ctx, k, number, items); err != nil {
 			return false, err
 		}
 		return true, f.LateDone(ctx, k, number)
