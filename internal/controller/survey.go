@@ -380,3 +380,39 @@ func (s *Server) notifyAll() {
 		v.changed.notify()
 	}
 }
+
+// enlist has a probe named in survey.json when it takes part for the first time.
+// A moment later: with a thousand of them the file is not written a thousand
+// times, and no lease waits for it.
+func (s *Server) enlist(v *survey, probe string) {
+	if _, had := v.probes.LoadOrStore(probe, true); !had {
+		v.stale.Store(true)
+	}
+}
+
+// refresh writes survey.json anew. Where it has ended in between, at another
+// controller, that is what the file has to say; and when it has ended, all that
+// came late.
+func (s *Server) refresh(v *survey) error {
+	for {
+		rec, err := s.cfg.Store.Survey(s.ctx, v.rec.ID)
+		if err != nil {
+			return err
+		}
+		counted, err := s.cfg.Store.Tally(s.ctx, v.rec.ID)
+		if err != nil {
+			return err
+		}
+		if err := s.putSurvey(s.ctx, v, rec); err != nil {
+			return err
+		}
+		now, err := s.cfg.Store.Survey(s.ctx, v.rec.ID)
+		if err != nil {
+			return err
+		}
+		countedNow, err := s.cfg.Store.Tally(s.ctx, v.rec.ID)
+		if err != nil || now.Phase == rec.Phase && (now.Phase < store.Done || countedNow == counted) {
+			return err
+		}
+	}
+}

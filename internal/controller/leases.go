@@ -1,0 +1,115 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"tfofleet/internal/lease"
+	"tfofleet/internal/store"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// beat renews what a probe holds, and its session. The answer is the probe's leave
+// to go on: there is none where something could not be stored.
+func (s *Server) beat(p *session, m *pb.Heartbeat) error {
+	s.metrics.heartbeats.Inc()
+	p.mu.Lock()
+	p.held, p.status = m.GetHeld(), m.GetStatus()
+	p.mu.Unlock()
+	state, err := p.record()
+	if err != nil {
+		return err
+	}
+	err = s.cfg.Store.Beat(s.ctx, p.probe, p.id, state)
+	if errors.Is(err, store.ErrNotFound) {
+		return status.Error(codes.Aborted, "the probe has another session by now")
+	}
+	s.trouble.failed(writeLeases, err)
+	err = together(m.GetHeld(), func(h *pb.HeldLease) error {
+		return s.apply(p, keyOf(h.GetRef()), lease.Renew{Probe: p.probe, Epoch: h.GetRef().GetEpoch(), Taken: int(h.GetTaken()), TTL: p.ttl})
+	})
+	if err != nil {
+		return nil // told by apply; the next heartbeat says it again
+	}
+	return p.send(&pb.SessionResponse{Message: &pb.SessionResponse_HeartbeatAck{HeartbeatAck: &pb.HeartbeatAck{
+		ServerTime: timestamppb.New(s.cfg.Now()), Number: m.GetNumber(),
+	}}})
+}
+
+// answered notes that the probe has said what becomes of an offer.
+func (s *Server) answered(p *session, k store.Key) {
+	p.mu.Lock()
+	delete(p.offers, k)
+	p.mu.Unlock()
+}
+
+// apply runs an event that came from a probe. What could not be stored, which is
+// logged here, was not said: the probe says it again with its next heartbeat, or
+// the lease lapses.
+//
+// It outlives the session: an event that was stored has effects, and somebody
+// has to carry them out.
+func (s *Server) apply(p *session, k store.Key, e lease.Event) error {
+	_, err := s.effects(p, k, e)
+	return err
+}
+
+// effects is apply, for whom they concern.
+func (s *Server) effects(p *session, k store.Key, e lease.Event) ([]lease.Effect, error) {
+	c, effects, err := s.cfg.Store.Apply(s.ctx, k, e, nil)
+	if errors.Is(err, store.ErrNotFound) {
+		s.drop(p, k, e)
+		return nil, nil
+	}
+	s.trouble.set(writeLeases, err)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range effects {
+		if f == lease.Drop {
+			s.drop(p, k, e)
+		}
+	}
+	s.carryOut(c, effects)
+	return effects, nil
+}
+
+// drop tells a probe that a lease is not its own.
+func (s *Server) drop(p *session, k store.Key, e lease.Event) {
+	r := &pb.LeaseRef{Survey: k.Survey, Chunk: k.Chunk}
+	switch e := e.(type) {
+	case lease.Accept:
+		r.Epoch = e.Epoch
+	case lease.Renew:
+		r.Epoch = e.Epoch
+	default:
+		return
+	}
+	s.tell(p.probe, &pb.Cancel{Ref: r, Forget: true})
+}
+
+func (s *Server) refused(p *session, r *pb.LeaseRefused) {
+	reason := r.GetReason()
+	busy := reason == pb.RefusalReason_REFUSAL_REASON_BUSY || reason == pb.RefusalReason_REFUSAL_REASON_DRAINING
+	k := keyOf(r.GetRef())
+	s.answered(p, k)
+	if !busy {
+		s.log.Warn("lease refused", "probe", p.probe, "survey", k.Survey, "chunk", k.Chunk, "reason", reason, "detail", r.GetDetail())
+	}
+	effects, _ := s.effects(p, k, lease.Refuse{Probe: p.probe, Epoch: r.GetRef().GetEpoch(), Busy: busy}) // or its time runs out
+	for _, f := range effects {
+		if f == lease.Finish && !busy {
+			// It is told with the survey: nobody reads the log of a survey
+			// that ran to its end.
+			why := fmt.Sprintf("probe %s refused targets: %s", p.probe, r.GetDetail())
+			_, err := s.cfg.Store.SetPhase(s.ctx, k.Survey, store.Running, why)
+			s.trouble.failed(writeLeases, err)
+		}
+	}
+}
+
+func keyOf(r *pb.LeaseRef) store.Key { return store.Key{Survey: r.GetSurvey(), Chunk: r.GetChunk()} }
