@@ -6,6 +6,7 @@
 //	Session       credit -> Claim -> Lease -> accepted, renewed, refused
 //	ReportResults batch -> Apply (lease machine, counts, one fsync) -> ack
 //	finisher      chunk done -> its batches, decoded -> one Parquet file -> batches dropped
+//	RunMesh       listeners, then connections -> both ends of each pair -> the mesh table
 //	late          what comes for a chunk that is written -> a late file -> survey.json
 //
 // All that matters is in the store. What this package keeps in memory is who is
