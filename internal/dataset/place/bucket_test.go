@@ -95,6 +95,37 @@ func TestFaultsThatPass(t *testing.T) {
 	}
 }
 
+// A store that refuses a taken name before it has read everything closes the
+// connection on who still sends: no answer comes, and the name is taken all the
+// same, by another or by this very writing.
+func TestTakenWithoutAnswer(t *testing.T) {
+	s := s3test.Start(t)
+	p := at(t, s.URL("taken"))
+	content := random(3 << 20)
+	f := small(written(t, p, "other", content))
+	defer f.Discard()
+	if err := f.Create(); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		fault s3test.Fault
+		want  error
+	}{
+		"other": {s3test.Fault{CutUpload: 1 << 20}, fs.ErrExist},
+		"own":   {s3test.Fault{LoseResponse: true}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they take the library's time
+			f := small(written(t, p, name, content))
+			defer f.Discard()
+			s.BreakName(name, times(-1, method(http.MethodPut), c.fault))
+			if err := f.Create(); !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
 // What does not pass is told, with its reason; nothing is visible of a file
 // that could not be sent, and no part of it is left.
 func TestFaultsThatStay(t *testing.T) {

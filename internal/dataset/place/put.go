@@ -83,11 +83,24 @@ func (u *upload) Create(name string) error {
 	for tries := 1; tries < putTries && minio.ToErrorResponse(err).Code == "ConditionalRequestConflict"; tries++ {
 		err = u.put(name, opts)
 	}
-	err = u.b.fail("create", u.dir+name, err)
-	if errors.Is(err, fs.ErrExist) && u.made(name, owner) {
+	if err == nil {
 		return nil
 	}
-	return err
+	answered := minio.ToErrorResponse(err).StatusCode != 0
+	err = u.b.fail("create", u.dir+name, err)
+	if answered && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// A store that refuses what has a taken name may close the connection while
+	// the rest is still being sent, and then there is no answer: the name tells.
+	info, unknown := u.b.stat(u.dir + name)
+	switch {
+	case unknown != nil:
+		return err
+	case info.UserMetadata[ownerKey] == owner:
+		return nil
+	}
+	return &fs.PathError{Op: "create", Path: u.b.Path(u.dir + name), Err: fs.ErrExist}
 }
 
 // made reports whether the object is there and of that owner.
