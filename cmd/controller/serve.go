@@ -108,9 +108,10 @@ const stopping = 20 * time.Second
 
 func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	// A fleet's results are worth more memory than a survey on a laptop is: half
-	// of what writing them takes is looking through the heap.
+	// of what writing them takes is looking through the heap. 125 keeps ten million
+	// targets within 400 MB and loses 5 % of the speed that 200 has in 530.
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200)
+		debug.SetGCPercent(125)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(600 << 20) // not a bound, but from there on it is looked through more often
