@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) operatorCommand() *cobra.Command {
-	return group("operator", "Let operators elsewhere in", a.operatorCreate())
+	return group("operator", "Let operators elsewhere in, and shut them out", a.operatorCreate(), a.operatorList(), a.operatorBan())
 }
 
 func (a *app) operatorCreate() *cobra.Command {
@@ -95,5 +95,54 @@ With both flags both files have the same certificate.`,
 			panic(err)
 		}
 	}
+	return cmd
+}
+
+func (a *app) operatorList() *cobra.Command {
+	var o operator
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the operators elsewhere, and until when the certificates that they use last", Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return control(o.controller, func(c pb.ControlServiceClient) error {
+				resp, err := c.ListOperators(cmd.Context(), &pb.ListOperatorsRequest{})
+				if err != nil {
+					return err
+				}
+				return list(a.stdout, o.format.value, resp.GetOperators(), "NAME CREATED EXPIRES BANNED", func(i *pb.OperatorInfo) []string {
+					banned := "-"
+					if i.GetBanned() != nil {
+						banned = date(i.GetBanned()) + " " + i.GetBanReason()
+					}
+					return []string{i.GetName(), date(i.GetCreated()), date(i.GetExpires()), banned}
+				})
+			})
+		},
+	}
+	o.addTo(cmd, true)
+	return cmd
+}
+
+func (a *app) operatorBan() *cobra.Command {
+	var (
+		o      operator
+		reason string
+	)
+	cmd := &cobra.Command{
+		Use: "ban NAME --reason TEXT", Short: "Shut an operator elsewhere out for good", Args: one("operator's name"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if reason == "" {
+				return fail(exitUsage, errors.New("a ban needs a reason: the operator is told"), "--reason TEXT")
+			}
+			return control(o.controller, func(c pb.ControlServiceClient) error {
+				_, err := c.BanOperator(cmd.Context(), &pb.BanOperatorRequest{Name: args[0], Reason: reason})
+				if err == nil {
+					fmt.Fprintf(a.term, "controller: operator %s is banned as of %s\n", args[0], time.Now().UTC().Format(time.DateTime))
+				}
+				return err
+			})
+		},
+	}
+	o.addTo(cmd, false)
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the operator")
 	return cmd
 }

@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"software.sslmate.com/src/go-pkcs12"
-
-	"tfofleet/internal/identity"
 )
 
 // browser is one that has imported the file of --p12.
@@ -120,11 +118,41 @@ func TestDashboardOnThePort(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 
-	if err := f.authority.Ban(t.Context(), identity.KindOperator, "alice", "left"); err != nil {
-		t.Fatal(err)
+	if got := f.call(t.Context(), "", "operator", "list"); got.code != 0 || !strings.Contains(got.out, "alice") || !strings.Contains(got.out, "  20") {
+		t.Errorf("%+v", got)
+	}
+	if got := f.call(t.Context(), "", "operator", "ban", "alice", "--reason", "left"); got.code != 0 {
+		t.Fatalf("%+v", got)
 	}
 	if code, text := get("/"); code != http.StatusForbidden || !strings.HasPrefix(text, "banned: ") || !strings.Contains(text, "operator create") {
 		t.Errorf("%d %q", code, text)
+	}
+	if got := there.call(t.Context(), "", "surveys", "list"); got.code != int(exitFailure) || !strings.Contains(got.err, "banned: left") {
+		t.Errorf("%+v", got)
+	}
+	if got := f.call(t.Context(), "", "operator", "list"); got.code != 0 || !strings.Contains(got.out, " left") {
+		t.Errorf("%+v", got)
+	}
+	again := f.call(t.Context(), "", "operator", "create", "alice", "--out", filepath.Join(dir, "again.json"))
+	if _, err := os.Stat(filepath.Join(dir, "again.json")); again.code != int(exitFailure) || !strings.Contains(again.err, "banned") || !os.IsNotExist(err) {
+		t.Errorf("%+v, %v", again, err)
+	}
+}
+
+// TestOperatorBan: what a ban needs.
+func TestOperatorBan(t *testing.T) {
+	f := newTestFleet(t)
+	for args, want := range map[string]struct {
+		code exitCode
+		says string
+	}{
+		"ban bob":               {exitUsage, "--reason TEXT"},
+		"ban --reason left":     {exitUsage, "one operator's name"},
+		"ban bob --reason left": {exitFailure, "operator bob: not found"},
+	} {
+		if got := f.call(t.Context(), "", append([]string{"operator"}, strings.Fields(args)...)...); got.code != int(want.code) || !strings.Contains(got.err, want.says) {
+			t.Errorf("%s: %+v", args, got)
+		}
 	}
 }
 

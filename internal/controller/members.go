@@ -262,21 +262,6 @@ func (s *Server) isMember(ctx context.Context, probe string) error {
 	return nil
 }
 
-// CreateOperator implements ControlService.
-func (s *Server) CreateOperator(ctx context.Context, req *pb.CreateOperatorRequest) (*pb.CreateOperatorResponse, error) {
-	if s.cfg.Authority == nil {
-		return nil, errNoFleet
-	}
-	issued, err := s.cfg.Authority.IssueOperator(ctx, req.GetName(), req.GetCsr())
-	if _, denied := identity.DenialOf(err); err != nil && !denied {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
-	if err != nil {
-		return nil, memberError(err)
-	}
-	return &pb.CreateOperatorResponse{Issued: issued, Addresses: s.cfg.Addresses}, nil
-}
-
 // info joins what is known of a probe: its membership, what it said of itself,
 // and its open session, if there is one.
 func (s *Server) info(m identity.Member, p store.Probe, open store.Session) (*pb.ProbeInfo, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	pb "tfofleet/proto/tfofleet/v1"
 )
@@ -37,4 +38,35 @@ func (a *Authority) IssueOperator(ctx context.Context, name string, csr []byte) 
 	}
 	a.log.Info("operator certificate issued", "operator", name)
 	return reply, nil
+}
+
+// Operator is an operator elsewhere.
+type Operator struct {
+	Member
+	// Expires is the end of the certificate in use, zero until one was used.
+	Expires time.Time
+}
+
+// Operators is all of them by name.
+func (a *Authority) Operators(ctx context.Context) (all []Operator, err error) {
+	err = a.cfg.Store.View(ctx, func(r Reader) error {
+		members, err := r.Members(KindOperator)
+		if err != nil {
+			return err
+		}
+		all = nil
+		for _, m := range members {
+			o := Operator{Member: m}
+			if m.Serial != "" {
+				c, err := r.Certificate(m.Serial)
+				if err != nil {
+					return err
+				}
+				o.Expires = c.Expires
+			}
+			all = append(all, o)
+		}
+		return nil
+	})
+	return all, err
 }

@@ -102,6 +102,8 @@ func Methods() Table {
 		pb.ControlService_DrainProbe_FullMethodName:      {Operators, commands, 0},
 		pb.ControlService_LimitProbe_FullMethodName:      {Operators, commands, 0},
 		pb.ControlService_CreateOperator_FullMethodName:  {Operators, commands, 0},
+		pb.ControlService_ListOperators_FullMethodName:   {Operators, commands, 0},
+		pb.ControlService_BanOperator_FullMethodName:     {Operators, commands, 0},
 
 		grpc_health_v1.Health_Check_FullMethodName: {Operators, commands, 0},
 		grpc_health_v1.Health_List_FullMethodName:  {Operators, commands, 0},

@@ -2675,6 +2675,255 @@ func (x *CreateOperatorResponse) GetAddresses() []string {
 	return nil
 }
 
+// ListOperatorsRequest asks for all.
+type ListOperatorsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOperatorsRequest) Reset() {
+	*x = ListOperatorsRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOperatorsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOperatorsRequest) ProtoMessage() {}
+
+func (x *ListOperatorsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOperatorsRequest.ProtoReflect.Descriptor instead.
+func (*ListOperatorsRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{44}
+}
+
+// ListOperatorsResponse is all of them.
+type ListOperatorsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operators     []*OperatorInfo        `protobuf:"bytes,1,rep,name=operators" json:"operators,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOperatorsResponse) Reset() {
+	*x = ListOperatorsResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOperatorsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOperatorsResponse) ProtoMessage() {}
+
+func (x *ListOperatorsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOperatorsResponse.ProtoReflect.Descriptor instead.
+func (*ListOperatorsResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ListOperatorsResponse) GetOperators() []*OperatorInfo {
+	if x != nil {
+		return x.Operators
+	}
+	return nil
+}
+
+// OperatorInfo is what the controllers know of an operator elsewhere.
+type OperatorInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
+	Created       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=created" json:"created,omitempty"`
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires" json:"expires,omitempty"` // of the certificate in use; absent until one was used
+	Banned        *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=banned" json:"banned,omitempty"`   // absent unless it is
+	BanReason     string                 `protobuf:"bytes,5,opt,name=ban_reason,json=banReason" json:"ban_reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperatorInfo) Reset() {
+	*x = OperatorInfo{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperatorInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperatorInfo) ProtoMessage() {}
+
+func (x *OperatorInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperatorInfo.ProtoReflect.Descriptor instead.
+func (*OperatorInfo) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *OperatorInfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OperatorInfo) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *OperatorInfo) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *OperatorInfo) GetBanned() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Banned
+	}
+	return nil
+}
+
+func (x *OperatorInfo) GetBanReason() string {
+	if x != nil {
+		return x.BanReason
+	}
+	return ""
+}
+
+// BanOperatorRequest names an operator, and why.
+type BanOperatorRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name" json:"name,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BanOperatorRequest) Reset() {
+	*x = BanOperatorRequest{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BanOperatorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BanOperatorRequest) ProtoMessage() {}
+
+func (x *BanOperatorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BanOperatorRequest.ProtoReflect.Descriptor instead.
+func (*BanOperatorRequest) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *BanOperatorRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BanOperatorRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// BanOperatorResponse says nothing.
+type BanOperatorResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BanOperatorResponse) Reset() {
+	*x = BanOperatorResponse{}
+	mi := &file_tfofleet_v1_control_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BanOperatorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BanOperatorResponse) ProtoMessage() {}
+
+func (x *BanOperatorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tfofleet_v1_control_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BanOperatorResponse.ProtoReflect.Descriptor instead.
+func (*BanOperatorResponse) Descriptor() ([]byte, []int) {
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{48}
+}
+
 // ProbeInfo is what the controllers know of a probe. From connected_since on it
 // is of its open session, at whichever controller, and empty without one.
 type ProbeInfo struct {
@@ -2704,7 +2953,7 @@ type ProbeInfo struct {
 
 func (x *ProbeInfo) Reset() {
 	*x = ProbeInfo{}
-	mi := &file_tfofleet_v1_control_proto_msgTypes[44]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2716,7 +2965,7 @@ func (x *ProbeInfo) String() string {
 func (*ProbeInfo) ProtoMessage() {}
 
 func (x *ProbeInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_tfofleet_v1_control_proto_msgTypes[44]
+	mi := &file_tfofleet_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2729,7 +2978,7 @@ func (x *ProbeInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeInfo.ProtoReflect.Descriptor instead.
 func (*ProbeInfo) Descriptor() ([]byte, []int) {
-	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_tfofleet_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ProbeInfo) GetName() string {
@@ -3036,7 +3285,21 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\x03csr\x18\x02 \x01(\fR\x03csr\"n\n" +
 	"\x16CreateOperatorResponse\x126\n" +
 	"\x06issued\x18\x01 \x01(\v2\x1e.tfofleet.v1.IssuedCertificateR\x06issued\x12\x1c\n" +
-	"\taddresses\x18\x02 \x03(\tR\taddresses\"\xe1\x06\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"\x16\n" +
+	"\x14ListOperatorsRequest\"P\n" +
+	"\x15ListOperatorsResponse\x127\n" +
+	"\toperators\x18\x01 \x03(\v2\x19.tfofleet.v1.OperatorInfoR\toperators\"\xe1\x01\n" +
+	"\fOperatorInfo\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
+	"\acreated\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x124\n" +
+	"\aexpires\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x122\n" +
+	"\x06banned\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06banned\x12\x1d\n" +
+	"\n" +
+	"ban_reason\x18\x05 \x01(\tR\tbanReason\"@\n" +
+	"\x12BanOperatorRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x15\n" +
+	"\x13BanOperatorResponse\"\xe1\x06\n" +
 	"\tProbeInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\x06labels\x18\x02 \x03(\v2\".tfofleet.v1.ProbeInfo.LabelsEntryR\x06labels\x12\x14\n" +
@@ -3085,7 +3348,7 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"\x14MESH_PHASE_LISTENING\x10\x01\x12\x18\n" +
 	"\x14MESH_PHASE_MEASURING\x10\x02\x12\x16\n" +
 	"\x12MESH_PHASE_JOINING\x10\x03\x12\x13\n" +
-	"\x0fMESH_PHASE_DONE\x10\x042\x8b\r\n" +
+	"\x0fMESH_PHASE_DONE\x10\x042\xb5\x0e\n" +
 	"\x0eControlService\x12O\n" +
 	"\n" +
 	"AddTargets\x12\x1e.tfofleet.v1.AddTargetsRequest\x1a\x1f.tfofleet.v1.AddTargetsResponse(\x01\x12S\n" +
@@ -3110,7 +3373,9 @@ const file_tfofleet_v1_control_proto_rawDesc = "" +
 	"DrainProbe\x12\x1e.tfofleet.v1.DrainProbeRequest\x1a\x1f.tfofleet.v1.DrainProbeResponse\x12M\n" +
 	"\n" +
 	"LimitProbe\x12\x1e.tfofleet.v1.LimitProbeRequest\x1a\x1f.tfofleet.v1.LimitProbeResponse\x12Y\n" +
-	"\x0eCreateOperator\x12\".tfofleet.v1.CreateOperatorRequest\x1a#.tfofleet.v1.CreateOperatorResponseB,Z%tfofleet/proto/tfofleet/v1;tfofleetv1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
+	"\x0eCreateOperator\x12\".tfofleet.v1.CreateOperatorRequest\x1a#.tfofleet.v1.CreateOperatorResponse\x12V\n" +
+	"\rListOperators\x12!.tfofleet.v1.ListOperatorsRequest\x1a\".tfofleet.v1.ListOperatorsResponse\x12P\n" +
+	"\vBanOperator\x12\x1f.tfofleet.v1.BanOperatorRequest\x1a .tfofleet.v1.BanOperatorResponseB,Z%tfofleet/proto/tfofleet/v1;tfofleetv1\x92\x03\x02\b\x02b\beditionsp\xe8\a"
 
 var (
 	file_tfofleet_v1_control_proto_rawDescOnce sync.Once
@@ -3125,7 +3390,7 @@ func file_tfofleet_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_tfofleet_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_tfofleet_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_tfofleet_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_tfofleet_v1_control_proto_goTypes = []any{
 	(SurveyMode)(0),                 // 0: tfofleet.v1.SurveyMode
 	(SurveyPhase)(0),                // 1: tfofleet.v1.SurveyPhase
@@ -3174,31 +3439,36 @@ var file_tfofleet_v1_control_proto_goTypes = []any{
 	(*LimitProbeResponse)(nil),      // 44: tfofleet.v1.LimitProbeResponse
 	(*CreateOperatorRequest)(nil),   // 45: tfofleet.v1.CreateOperatorRequest
 	(*CreateOperatorResponse)(nil),  // 46: tfofleet.v1.CreateOperatorResponse
-	(*ProbeInfo)(nil),               // 47: tfofleet.v1.ProbeInfo
-	nil,                             // 48: tfofleet.v1.ProbeSelector.MaxPerEntry
-	nil,                             // 49: tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
-	nil,                             // 50: tfofleet.v1.JoinToken.LabelsEntry
-	nil,                             // 51: tfofleet.v1.ProbeInfo.LabelsEntry
-	(*Target)(nil),                  // 52: tfofleet.v1.Target
-	(*SurveySpec)(nil),              // 53: tfofleet.v1.SurveySpec
-	(*VerdictCount)(nil),            // 54: tfofleet.v1.VerdictCount
-	(*timestamppb.Timestamp)(nil),   // 55: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 56: google.protobuf.Duration
-	(Family)(0),                     // 57: tfofleet.v1.Family
-	(Plan)(0),                       // 58: tfofleet.v1.Plan
-	(*Limits)(nil),                  // 59: tfofleet.v1.Limits
-	(*IssuedCertificate)(nil),       // 60: tfofleet.v1.IssuedCertificate
-	(*Host)(nil),                    // 61: tfofleet.v1.Host
-	(*HeldLease)(nil),               // 62: tfofleet.v1.HeldLease
-	(*ProbeStatus)(nil),             // 63: tfofleet.v1.ProbeStatus
-	(*ProbeEvent)(nil),              // 64: tfofleet.v1.ProbeEvent
+	(*ListOperatorsRequest)(nil),    // 47: tfofleet.v1.ListOperatorsRequest
+	(*ListOperatorsResponse)(nil),   // 48: tfofleet.v1.ListOperatorsResponse
+	(*OperatorInfo)(nil),            // 49: tfofleet.v1.OperatorInfo
+	(*BanOperatorRequest)(nil),      // 50: tfofleet.v1.BanOperatorRequest
+	(*BanOperatorResponse)(nil),     // 51: tfofleet.v1.BanOperatorResponse
+	(*ProbeInfo)(nil),               // 52: tfofleet.v1.ProbeInfo
+	nil,                             // 53: tfofleet.v1.ProbeSelector.MaxPerEntry
+	nil,                             // 54: tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
+	nil,                             // 55: tfofleet.v1.JoinToken.LabelsEntry
+	nil,                             // 56: tfofleet.v1.ProbeInfo.LabelsEntry
+	(*Target)(nil),                  // 57: tfofleet.v1.Target
+	(*SurveySpec)(nil),              // 58: tfofleet.v1.SurveySpec
+	(*VerdictCount)(nil),            // 59: tfofleet.v1.VerdictCount
+	(*timestamppb.Timestamp)(nil),   // 60: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 61: google.protobuf.Duration
+	(Family)(0),                     // 62: tfofleet.v1.Family
+	(Plan)(0),                       // 63: tfofleet.v1.Plan
+	(*Limits)(nil),                  // 64: tfofleet.v1.Limits
+	(*IssuedCertificate)(nil),       // 65: tfofleet.v1.IssuedCertificate
+	(*Host)(nil),                    // 66: tfofleet.v1.Host
+	(*HeldLease)(nil),               // 67: tfofleet.v1.HeldLease
+	(*ProbeStatus)(nil),             // 68: tfofleet.v1.ProbeStatus
+	(*ProbeEvent)(nil),              // 69: tfofleet.v1.ProbeEvent
 }
 var file_tfofleet_v1_control_proto_depIdxs = []int32{
-	52, // 0: tfofleet.v1.AddTargetsRequest.targets:type_name -> tfofleet.v1.Target
-	53, // 1: tfofleet.v1.CreateSurveyRequest.spec:type_name -> tfofleet.v1.SurveySpec
+	57, // 0: tfofleet.v1.AddTargetsRequest.targets:type_name -> tfofleet.v1.Target
+	58, // 1: tfofleet.v1.CreateSurveyRequest.spec:type_name -> tfofleet.v1.SurveySpec
 	0,  // 2: tfofleet.v1.CreateSurveyRequest.mode:type_name -> tfofleet.v1.SurveyMode
 	6,  // 3: tfofleet.v1.CreateSurveyRequest.probes:type_name -> tfofleet.v1.ProbeSelector
-	48, // 4: tfofleet.v1.ProbeSelector.max_per:type_name -> tfofleet.v1.ProbeSelector.MaxPerEntry
+	53, // 4: tfofleet.v1.ProbeSelector.max_per:type_name -> tfofleet.v1.ProbeSelector.MaxPerEntry
 	23, // 5: tfofleet.v1.GetSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
 	23, // 6: tfofleet.v1.WatchSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
 	23, // 7: tfofleet.v1.CancelSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
@@ -3206,84 +3476,92 @@ var file_tfofleet_v1_control_proto_depIdxs = []int32{
 	23, // 9: tfofleet.v1.ResumeSurveyResponse.state:type_name -> tfofleet.v1.SurveyState
 	20, // 10: tfofleet.v1.ListResultsResponse.files:type_name -> tfofleet.v1.ResultFile
 	1,  // 11: tfofleet.v1.SurveyState.phase:type_name -> tfofleet.v1.SurveyPhase
-	54, // 12: tfofleet.v1.SurveyState.counts:type_name -> tfofleet.v1.VerdictCount
-	55, // 13: tfofleet.v1.SurveyState.created:type_name -> google.protobuf.Timestamp
-	56, // 14: tfofleet.v1.SurveyState.elapsed:type_name -> google.protobuf.Duration
+	59, // 12: tfofleet.v1.SurveyState.counts:type_name -> tfofleet.v1.VerdictCount
+	60, // 13: tfofleet.v1.SurveyState.created:type_name -> google.protobuf.Timestamp
+	61, // 14: tfofleet.v1.SurveyState.elapsed:type_name -> google.protobuf.Duration
 	0,  // 15: tfofleet.v1.SurveyState.mode:type_name -> tfofleet.v1.SurveyMode
 	23, // 16: tfofleet.v1.ListSurveysResponse.surveys:type_name -> tfofleet.v1.SurveyState
 	6,  // 17: tfofleet.v1.RunMeshRequest.probes:type_name -> tfofleet.v1.ProbeSelector
-	57, // 18: tfofleet.v1.RunMeshRequest.family:type_name -> tfofleet.v1.Family
-	58, // 19: tfofleet.v1.RunMeshRequest.plan:type_name -> tfofleet.v1.Plan
-	56, // 20: tfofleet.v1.RunMeshRequest.timeout:type_name -> google.protobuf.Duration
-	56, // 21: tfofleet.v1.RunMeshRequest.lifetime:type_name -> google.protobuf.Duration
+	62, // 18: tfofleet.v1.RunMeshRequest.family:type_name -> tfofleet.v1.Family
+	63, // 19: tfofleet.v1.RunMeshRequest.plan:type_name -> tfofleet.v1.Plan
+	61, // 20: tfofleet.v1.RunMeshRequest.timeout:type_name -> google.protobuf.Duration
+	61, // 21: tfofleet.v1.RunMeshRequest.lifetime:type_name -> google.protobuf.Duration
 	2,  // 22: tfofleet.v1.RunMeshResponse.phase:type_name -> tfofleet.v1.MeshPhase
-	56, // 23: tfofleet.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
-	49, // 24: tfofleet.v1.CreateJoinTokenRequest.labels:type_name -> tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
+	61, // 23: tfofleet.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	54, // 24: tfofleet.v1.CreateJoinTokenRequest.labels:type_name -> tfofleet.v1.CreateJoinTokenRequest.LabelsEntry
 	32, // 25: tfofleet.v1.ListJoinTokensResponse.tokens:type_name -> tfofleet.v1.JoinToken
-	50, // 26: tfofleet.v1.JoinToken.labels:type_name -> tfofleet.v1.JoinToken.LabelsEntry
-	55, // 27: tfofleet.v1.JoinToken.created:type_name -> google.protobuf.Timestamp
-	55, // 28: tfofleet.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
-	55, // 29: tfofleet.v1.JoinToken.revoked:type_name -> google.protobuf.Timestamp
-	47, // 30: tfofleet.v1.ListProbesResponse.probes:type_name -> tfofleet.v1.ProbeInfo
-	47, // 31: tfofleet.v1.GetProbeResponse.probe:type_name -> tfofleet.v1.ProbeInfo
-	59, // 32: tfofleet.v1.LimitProbeRequest.limits:type_name -> tfofleet.v1.Limits
-	60, // 33: tfofleet.v1.CreateOperatorResponse.issued:type_name -> tfofleet.v1.IssuedCertificate
-	51, // 34: tfofleet.v1.ProbeInfo.labels:type_name -> tfofleet.v1.ProbeInfo.LabelsEntry
-	55, // 35: tfofleet.v1.ProbeInfo.joined:type_name -> google.protobuf.Timestamp
-	55, // 36: tfofleet.v1.ProbeInfo.banned:type_name -> google.protobuf.Timestamp
-	55, // 37: tfofleet.v1.ProbeInfo.connected_since:type_name -> google.protobuf.Timestamp
-	55, // 38: tfofleet.v1.ProbeInfo.last_heard:type_name -> google.protobuf.Timestamp
-	61, // 39: tfofleet.v1.ProbeInfo.host:type_name -> tfofleet.v1.Host
-	62, // 40: tfofleet.v1.ProbeInfo.held:type_name -> tfofleet.v1.HeldLease
-	63, // 41: tfofleet.v1.ProbeInfo.status:type_name -> tfofleet.v1.ProbeStatus
-	55, // 42: tfofleet.v1.ProbeInfo.last_result:type_name -> google.protobuf.Timestamp
-	59, // 43: tfofleet.v1.ProbeInfo.limits:type_name -> tfofleet.v1.Limits
-	64, // 44: tfofleet.v1.ProbeInfo.events:type_name -> tfofleet.v1.ProbeEvent
-	3,  // 45: tfofleet.v1.ControlService.AddTargets:input_type -> tfofleet.v1.AddTargetsRequest
-	5,  // 46: tfofleet.v1.ControlService.CreateSurvey:input_type -> tfofleet.v1.CreateSurveyRequest
-	8,  // 47: tfofleet.v1.ControlService.GetSurvey:input_type -> tfofleet.v1.GetSurveyRequest
-	10, // 48: tfofleet.v1.ControlService.WatchSurvey:input_type -> tfofleet.v1.WatchSurveyRequest
-	12, // 49: tfofleet.v1.ControlService.CancelSurvey:input_type -> tfofleet.v1.CancelSurveyRequest
-	14, // 50: tfofleet.v1.ControlService.PauseSurvey:input_type -> tfofleet.v1.PauseSurveyRequest
-	16, // 51: tfofleet.v1.ControlService.ResumeSurvey:input_type -> tfofleet.v1.ResumeSurveyRequest
-	24, // 52: tfofleet.v1.ControlService.ListSurveys:input_type -> tfofleet.v1.ListSurveysRequest
-	18, // 53: tfofleet.v1.ControlService.ListResults:input_type -> tfofleet.v1.ListResultsRequest
-	21, // 54: tfofleet.v1.ControlService.ExportResults:input_type -> tfofleet.v1.ExportResultsRequest
-	26, // 55: tfofleet.v1.ControlService.RunMesh:input_type -> tfofleet.v1.RunMeshRequest
-	28, // 56: tfofleet.v1.ControlService.CreateJoinToken:input_type -> tfofleet.v1.CreateJoinTokenRequest
-	30, // 57: tfofleet.v1.ControlService.ListJoinTokens:input_type -> tfofleet.v1.ListJoinTokensRequest
-	33, // 58: tfofleet.v1.ControlService.RevokeJoinToken:input_type -> tfofleet.v1.RevokeJoinTokenRequest
-	35, // 59: tfofleet.v1.ControlService.ListProbes:input_type -> tfofleet.v1.ListProbesRequest
-	37, // 60: tfofleet.v1.ControlService.GetProbe:input_type -> tfofleet.v1.GetProbeRequest
-	39, // 61: tfofleet.v1.ControlService.BanProbe:input_type -> tfofleet.v1.BanProbeRequest
-	41, // 62: tfofleet.v1.ControlService.DrainProbe:input_type -> tfofleet.v1.DrainProbeRequest
-	43, // 63: tfofleet.v1.ControlService.LimitProbe:input_type -> tfofleet.v1.LimitProbeRequest
-	45, // 64: tfofleet.v1.ControlService.CreateOperator:input_type -> tfofleet.v1.CreateOperatorRequest
-	4,  // 65: tfofleet.v1.ControlService.AddTargets:output_type -> tfofleet.v1.AddTargetsResponse
-	7,  // 66: tfofleet.v1.ControlService.CreateSurvey:output_type -> tfofleet.v1.CreateSurveyResponse
-	9,  // 67: tfofleet.v1.ControlService.GetSurvey:output_type -> tfofleet.v1.GetSurveyResponse
-	11, // 68: tfofleet.v1.ControlService.WatchSurvey:output_type -> tfofleet.v1.WatchSurveyResponse
-	13, // 69: tfofleet.v1.ControlService.CancelSurvey:output_type -> tfofleet.v1.CancelSurveyResponse
-	15, // 70: tfofleet.v1.ControlService.PauseSurvey:output_type -> tfofleet.v1.PauseSurveyResponse
-	17, // 71: tfofleet.v1.ControlService.ResumeSurvey:output_type -> tfofleet.v1.ResumeSurveyResponse
-	25, // 72: tfofleet.v1.ControlService.ListSurveys:output_type -> tfofleet.v1.ListSurveysResponse
-	19, // 73: tfofleet.v1.ControlService.ListResults:output_type -> tfofleet.v1.ListResultsResponse
-	22, // 74: tfofleet.v1.ControlService.ExportResults:output_type -> tfofleet.v1.ExportResultsResponse
-	27, // 75: tfofleet.v1.ControlService.RunMesh:output_type -> tfofleet.v1.RunMeshResponse
-	29, // 76: tfofleet.v1.ControlService.CreateJoinToken:output_type -> tfofleet.v1.CreateJoinTokenResponse
-	31, // 77: tfofleet.v1.ControlService.ListJoinTokens:output_type -> tfofleet.v1.ListJoinTokensResponse
-	34, // 78: tfofleet.v1.ControlService.RevokeJoinToken:output_type -> tfofleet.v1.RevokeJoinTokenResponse
-	36, // 79: tfofleet.v1.ControlService.ListProbes:output_type -> tfofleet.v1.ListProbesResponse
-	38, // 80: tfofleet.v1.ControlService.GetProbe:output_type -> tfofleet.v1.GetProbeResponse
-	40, // 81: tfofleet.v1.ControlService.BanProbe:output_type -> tfofleet.v1.BanProbeResponse
-	42, // 82: tfofleet.v1.ControlService.DrainProbe:output_type -> tfofleet.v1.DrainProbeResponse
-	44, // 83: tfofleet.v1.ControlService.LimitProbe:output_type -> tfofleet.v1.LimitProbeResponse
-	46, // 84: tfofleet.v1.ControlService.CreateOperator:output_type -> tfofleet.v1.CreateOperatorResponse
-	65, // [65:85] is the sub-list for method output_type
-	45, // [45:65] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	55, // 26: tfofleet.v1.JoinToken.labels:type_name -> tfofleet.v1.JoinToken.LabelsEntry
+	60, // 27: tfofleet.v1.JoinToken.created:type_name -> google.protobuf.Timestamp
+	60, // 28: tfofleet.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
+	60, // 29: tfofleet.v1.JoinToken.revoked:type_name -> google.protobuf.Timestamp
+	52, // 30: tfofleet.v1.ListProbesResponse.probes:type_name -> tfofleet.v1.ProbeInfo
+	52, // 31: tfofleet.v1.GetProbeResponse.probe:type_name -> tfofleet.v1.ProbeInfo
+	64, // 32: tfofleet.v1.LimitProbeRequest.limits:type_name -> tfofleet.v1.Limits
+	65, // 33: tfofleet.v1.CreateOperatorResponse.issued:type_name -> tfofleet.v1.IssuedCertificate
+	49, // 34: tfofleet.v1.ListOperatorsResponse.operators:type_name -> tfofleet.v1.OperatorInfo
+	60, // 35: tfofleet.v1.OperatorInfo.created:type_name -> google.protobuf.Timestamp
+	60, // 36: tfofleet.v1.OperatorInfo.expires:type_name -> google.protobuf.Timestamp
+	60, // 37: tfofleet.v1.OperatorInfo.banned:type_name -> google.protobuf.Timestamp
+	56, // 38: tfofleet.v1.ProbeInfo.labels:type_name -> tfofleet.v1.ProbeInfo.LabelsEntry
+	60, // 39: tfofleet.v1.ProbeInfo.joined:type_name -> google.protobuf.Timestamp
+	60, // 40: tfofleet.v1.ProbeInfo.banned:type_name -> google.protobuf.Timestamp
+	60, // 41: tfofleet.v1.ProbeInfo.connected_since:type_name -> google.protobuf.Timestamp
+	60, // 42: tfofleet.v1.ProbeInfo.last_heard:type_name -> google.protobuf.Timestamp
+	66, // 43: tfofleet.v1.ProbeInfo.host:type_name -> tfofleet.v1.Host
+	67, // 44: tfofleet.v1.ProbeInfo.held:type_name -> tfofleet.v1.HeldLease
+	68, // 45: tfofleet.v1.ProbeInfo.status:type_name -> tfofleet.v1.ProbeStatus
+	60, // 46: tfofleet.v1.ProbeInfo.last_result:type_name -> google.protobuf.Timestamp
+	64, // 47: tfofleet.v1.ProbeInfo.limits:type_name -> tfofleet.v1.Limits
+	69, // 48: tfofleet.v1.ProbeInfo.events:type_name -> tfofleet.v1.ProbeEvent
+	3,  // 49: tfofleet.v1.ControlService.AddTargets:input_type -> tfofleet.v1.AddTargetsRequest
+	5,  // 50: tfofleet.v1.ControlService.CreateSurvey:input_type -> tfofleet.v1.CreateSurveyRequest
+	8,  // 51: tfofleet.v1.ControlService.GetSurvey:input_type -> tfofleet.v1.GetSurveyRequest
+	10, // 52: tfofleet.v1.ControlService.WatchSurvey:input_type -> tfofleet.v1.WatchSurveyRequest
+	12, // 53: tfofleet.v1.ControlService.CancelSurvey:input_type -> tfofleet.v1.CancelSurveyRequest
+	14, // 54: tfofleet.v1.ControlService.PauseSurvey:input_type -> tfofleet.v1.PauseSurveyRequest
+	16, // 55: tfofleet.v1.ControlService.ResumeSurvey:input_type -> tfofleet.v1.ResumeSurveyRequest
+	24, // 56: tfofleet.v1.ControlService.ListSurveys:input_type -> tfofleet.v1.ListSurveysRequest
+	18, // 57: tfofleet.v1.ControlService.ListResults:input_type -> tfofleet.v1.ListResultsRequest
+	21, // 58: tfofleet.v1.ControlService.ExportResults:input_type -> tfofleet.v1.ExportResultsRequest
+	26, // 59: tfofleet.v1.ControlService.RunMesh:input_type -> tfofleet.v1.RunMeshRequest
+	28, // 60: tfofleet.v1.ControlService.CreateJoinToken:input_type -> tfofleet.v1.CreateJoinTokenRequest
+	30, // 61: tfofleet.v1.ControlService.ListJoinTokens:input_type -> tfofleet.v1.ListJoinTokensRequest
+	33, // 62: tfofleet.v1.ControlService.RevokeJoinToken:input_type -> tfofleet.v1.RevokeJoinTokenRequest
+	35, // 63: tfofleet.v1.ControlService.ListProbes:input_type -> tfofleet.v1.ListProbesRequest
+	37, // 64: tfofleet.v1.ControlService.GetProbe:input_type -> tfofleet.v1.GetProbeRequest
+	39, // 65: tfofleet.v1.ControlService.BanProbe:input_type -> tfofleet.v1.BanProbeRequest
+	41, // 66: tfofleet.v1.ControlService.DrainProbe:input_type -> tfofleet.v1.DrainProbeRequest
+	43, // 67: tfofleet.v1.ControlService.LimitProbe:input_type -> tfofleet.v1.LimitProbeRequest
+	45, // 68: tfofleet.v1.ControlService.CreateOperator:input_type -> tfofleet.v1.CreateOperatorRequest
+	47, // 69: tfofleet.v1.ControlService.ListOperators:input_type -> tfofleet.v1.ListOperatorsRequest
+	50, // 70: tfofleet.v1.ControlService.BanOperator:input_type -> tfofleet.v1.BanOperatorRequest
+	4,  // 71: tfofleet.v1.ControlService.AddTargets:output_type -> tfofleet.v1.AddTargetsResponse
+	7,  // 72: tfofleet.v1.ControlService.CreateSurvey:output_type -> tfofleet.v1.CreateSurveyResponse
+	9,  // 73: tfofleet.v1.ControlService.GetSurvey:output_type -> tfofleet.v1.GetSurveyResponse
+	11, // 74: tfofleet.v1.ControlService.WatchSurvey:output_type -> tfofleet.v1.WatchSurveyResponse
+	13, // 75: tfofleet.v1.ControlService.CancelSurvey:output_type -> tfofleet.v1.CancelSurveyResponse
+	15, // 76: tfofleet.v1.ControlService.PauseSurvey:output_type -> tfofleet.v1.PauseSurveyResponse
+	17, // 77: tfofleet.v1.ControlService.ResumeSurvey:output_type -> tfofleet.v1.ResumeSurveyResponse
+	25, // 78: tfofleet.v1.ControlService.ListSurveys:output_type -> tfofleet.v1.ListSurveysResponse
+	19, // 79: tfofleet.v1.ControlService.ListResults:output_type -> tfofleet.v1.ListResultsResponse
+	22, // 80: tfofleet.v1.ControlService.ExportResults:output_type -> tfofleet.v1.ExportResultsResponse
+	27, // 81: tfofleet.v1.ControlService.RunMesh:output_type -> tfofleet.v1.RunMeshResponse
+	29, // 82: tfofleet.v1.ControlService.CreateJoinToken:output_type -> tfofleet.v1.CreateJoinTokenResponse
+	31, // 83: tfofleet.v1.ControlService.ListJoinTokens:output_type -> tfofleet.v1.ListJoinTokensResponse
+	34, // 84: tfofleet.v1.ControlService.RevokeJoinToken:output_type -> tfofleet.v1.RevokeJoinTokenResponse
+	36, // 85: tfofleet.v1.ControlService.ListProbes:output_type -> tfofleet.v1.ListProbesResponse
+	38, // 86: tfofleet.v1.ControlService.GetProbe:output_type -> tfofleet.v1.GetProbeResponse
+	40, // 87: tfofleet.v1.ControlService.BanProbe:output_type -> tfofleet.v1.BanProbeResponse
+	42, // 88: tfofleet.v1.ControlService.DrainProbe:output_type -> tfofleet.v1.DrainProbeResponse
+	44, // 89: tfofleet.v1.ControlService.LimitProbe:output_type -> tfofleet.v1.LimitProbeResponse
+	46, // 90: tfofleet.v1.ControlService.CreateOperator:output_type -> tfofleet.v1.CreateOperatorResponse
+	48, // 91: tfofleet.v1.ControlService.ListOperators:output_type -> tfofleet.v1.ListOperatorsResponse
+	51, // 92: tfofleet.v1.ControlService.BanOperator:output_type -> tfofleet.v1.BanOperatorResponse
+	71, // [71:93] is the sub-list for method output_type
+	49, // [49:71] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_tfofleet_v1_control_proto_init() }
@@ -3300,7 +3578,7 @@ func file_tfofleet_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tfofleet_v1_control_proto_rawDesc), len(file_tfofleet_v1_control_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   49,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

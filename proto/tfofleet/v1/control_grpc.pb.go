@@ -39,6 +39,8 @@ const (
 	ControlService_DrainProbe_FullMethodName      = "/tfofleet.v1.ControlService/DrainProbe"
 	ControlService_LimitProbe_FullMethodName      = "/tfofleet.v1.ControlService/LimitProbe"
 	ControlService_CreateOperator_FullMethodName  = "/tfofleet.v1.ControlService/CreateOperator"
+	ControlService_ListOperators_FullMethodName   = "/tfofleet.v1.ControlService/ListOperators"
+	ControlService_BanOperator_FullMethodName     = "/tfofleet.v1.ControlService/BanOperator"
 )
 
 // ControlServiceClient is the client API for ControlService service.
@@ -95,6 +97,11 @@ type ControlServiceClient interface {
 	LimitProbe(ctx context.Context, in *LimitProbeRequest, opts ...grpc.CallOption) (*LimitProbeResponse, error)
 	// CreateOperator gives a certificate to an operator elsewhere, or a new one.
 	CreateOperator(ctx context.Context, in *CreateOperatorRequest, opts ...grpc.CallOption) (*CreateOperatorResponse, error)
+	// ListOperators tells of all operators elsewhere, by name.
+	ListOperators(ctx context.Context, in *ListOperatorsRequest, opts ...grpc.CallOption) (*ListOperatorsResponse, error)
+	// BanOperator ends an operator elsewhere for good: its calls and pages end, and
+	// every other is refused.
+	BanOperator(ctx context.Context, in *BanOperatorRequest, opts ...grpc.CallOption) (*BanOperatorResponse, error)
 }
 
 type controlServiceClient struct {
@@ -344,6 +351,26 @@ func (c *controlServiceClient) CreateOperator(ctx context.Context, in *CreateOpe
 	return out, nil
 }
 
+func (c *controlServiceClient) ListOperators(ctx context.Context, in *ListOperatorsRequest, opts ...grpc.CallOption) (*ListOperatorsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListOperatorsResponse)
+	err := c.cc.Invoke(ctx, ControlService_ListOperators_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) BanOperator(ctx context.Context, in *BanOperatorRequest, opts ...grpc.CallOption) (*BanOperatorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BanOperatorResponse)
+	err := c.cc.Invoke(ctx, ControlService_BanOperator_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ControlServiceServer is the server API for ControlService service.
 // All implementations must embed UnimplementedControlServiceServer
 // for forward compatibility.
@@ -398,6 +425,11 @@ type ControlServiceServer interface {
 	LimitProbe(context.Context, *LimitProbeRequest) (*LimitProbeResponse, error)
 	// CreateOperator gives a certificate to an operator elsewhere, or a new one.
 	CreateOperator(context.Context, *CreateOperatorRequest) (*CreateOperatorResponse, error)
+	// ListOperators tells of all operators elsewhere, by name.
+	ListOperators(context.Context, *ListOperatorsRequest) (*ListOperatorsResponse, error)
+	// BanOperator ends an operator elsewhere for good: its calls and pages end, and
+	// every other is refused.
+	BanOperator(context.Context, *BanOperatorRequest) (*BanOperatorResponse, error)
 	mustEmbedUnimplementedControlServiceServer()
 }
 
@@ -467,6 +499,12 @@ func (UnimplementedControlServiceServer) LimitProbe(context.Context, *LimitProbe
 }
 func (UnimplementedControlServiceServer) CreateOperator(context.Context, *CreateOperatorRequest) (*CreateOperatorResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateOperator not implemented")
+}
+func (UnimplementedControlServiceServer) ListOperators(context.Context, *ListOperatorsRequest) (*ListOperatorsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListOperators not implemented")
+}
+func (UnimplementedControlServiceServer) BanOperator(context.Context, *BanOperatorRequest) (*BanOperatorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BanOperator not implemented")
 }
 func (UnimplementedControlServiceServer) mustEmbedUnimplementedControlServiceServer() {}
 func (UnimplementedControlServiceServer) testEmbeddedByValue()                        {}
@@ -810,6 +848,42 @@ func _ControlService_CreateOperator_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_ListOperators_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListOperatorsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ListOperators(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ListOperators_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ListOperators(ctx, req.(*ListOperatorsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_BanOperator_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BanOperatorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).BanOperator(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_BanOperator_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).BanOperator(ctx, req.(*BanOperatorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ControlService_ServiceDesc is the grpc.ServiceDesc for ControlService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -876,6 +950,14 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateOperator",
 			Handler:    _ControlService_CreateOperator_Handler,
+		},
+		{
+			MethodName: "ListOperators",
+			Handler:    _ControlService_ListOperators_Handler,
+		},
+		{
+			MethodName: "BanOperator",
+			Handler:    _ControlService_BanOperator_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
