@@ -58,7 +58,7 @@ func (t *tally) conditions(v Verdict, attempts []tfo.Evidence) []Condition {
 	}
 	worked := t.of[granted] + t.of[noCookie] + t.of[acked] + t.of[partial] + t.of[notAcked] + t.of[replaced] + t.of[empty] + t.of[optionLost] + t.of[dataLost]
 	add(CondOffline, v == Offline)
-	add(CondTransient, t.plainFailed > 0 && worked > 0 && v != ClientBlocked)
+	add(CondTransient, t.plainFailed > t.plainLocal && worked > 0 && v != ClientBlocked)
 	add(CondWorks, v == Supported || v == Unsupported || v == CookieOnly || v == CookieUnstable || v == DataTruncated)
 	add(CondBroken, v.breaks())
 	add(CondLossy, t.plainLossy > 0)
@@ -130,7 +130,7 @@ func cookies(add func(Condition, bool), attempts []tfo.Evidence) {
 	received, asked, strange := false, false, inherited(attempts)
 	for i := range attempts {
 		ev := &attempts[i]
-		if ev.Kind == tfo.KindPlain || !ev.End.Established() || ev.OptionKind == 0 {
+		if ev.Kind == tfo.KindPlain || !ev.End.Established() || ev.OptionKind == 0 || blind(ev) {
 			continue
 		}
 		asked = true

@@ -115,6 +115,12 @@ var (
 	rst     = with(allGood, ended(tfo.EndRefused))
 	dead    = with(allGood, ended(tfo.EndTimeout))
 	left    = with(refuses, notCleared)
+
+	noPorts    = with(plain(tfo.EndLocal), func(ev *tfo.Evidence) { ev.Errno = "EADDRNOTAVAIL" })
+	refusedReq = with(ask34, ended(tfo.EndRefused))
+	noOption   = with(refuses, func(ev *tfo.Evidence) {
+		ev.Kind, ev.CookieBefore, ev.CookieAfter = tfo.KindRequest, held(nil), held(nil)
+	})
 )
 
 func TestClassify(t *testing.T) {
@@ -214,6 +220,19 @@ func TestClassify(t *testing.T) {
 		{"an old cookie that could not be deleted, replaced by one that is ignored", one(ok, with(left, func(ev *tfo.Evidence) { ev.CookieAfter = held(cookieB) }), refuses, refuses, refuses, ok), CookieOnly, []Condition{CondVantageStale, CondCookieReceived}, nil},
 		{"an old cookie that could not be deleted, still good", one(ok, with(allGood, notCleared), allGood, ok), Supported, []Condition{CondVantageStale, CondCookieReceived}, nil},
 		{"nothing at all", nil, Inconclusive, nil, nil},
+		{"this machine runs out of ports at the close", one(ok, got34, allGood, allGood, noPorts, noPorts, noPorts), Supported, []Condition{"tfo.vantage.eaddrnotavail"}, []Condition{CondBroken, CondTransient}},
+		{"SYNs of plain attempts do not leave", one(ok, got34, allGood, with(down, neverLeft), allGood, ok), Supported, []Condition{CondVantageUnseen}, []Condition{CondTransient}},
+		{"RST to SYN data, and this machine made no control", join(one(ok, got34), repeat(3, rst, noPorts)), Inconclusive, nil, []Condition{CondBroken}},
+		{"silent to all but the first", join(one(ok), repeat(3, with(ask34, ended(tfo.EndSilent)), silentPlain)), Inconclusive, []Condition{CondTriesDisagree}, []Condition{CondBroken, CondAfterBlackholed}},
+		{"cuts off all but the first", join(one(ok, got34), repeat(3, with(allGood, ended(tfo.EndClosed)), plain(tfo.EndClosed))), Inconclusive, []Condition{CondAfterClosed}, []Condition{CondBroken}},
+		{"refuses now and then, whatever comes", join(one(ok, got34), repeat(3, rst, plain(tfo.EndRefused), ok)), Inconclusive, nil, []Condition{CondBroken}},
+		{"never answers now and then, whatever comes", join(one(ok, got34), repeat(3, dead, down, ok)), Inconclusive, nil, []Condition{CondBroken}},
+		{"refuses some requests of a kind and answers others", one(ok, refusedReq, ok, ask34, refusedReq, ok, ask34, refusedReq, ok), Inconclusive, []Condition{CondTriesDisagree}, []Condition{CondBroken}},
+		{"RST to kind 254 only", join(one(ok, ask34), repeat(3, with(ask254, ended(tfo.EndRefused)), ok)), Reset, nil, nil},
+		{"RST to some SYN data, the rest passed over", one(ok, got34, rst, ok, refuses, rst, ok, refuses, rst, ok), Inconclusive, nil, []Condition{CondBroken}},
+		{"SYN data lost on one of two routes, passed over on the other", join(one(ok, got34), repeat(6, lost, ok), one(refuses, refuses)), Inconclusive, nil, []Condition{CondBroken}},
+		{"RST to SYN data, and one plain attempt of many failed", join(one(ok, got34), repeat(9, rst, ok), one(rst, down, ok)), Reset, nil, nil},
+		{"the kernel sends data without a cookie, net.ipv4.tcp_fastopen has bit 0x4", one(ok, noOption, noOption, noOption, ok), Inconclusive, []Condition{CondVantagePaused}, []Condition{CondCookieNotReceived}},
 	}
 	seen := map[Verdict]bool{}
 	for _, tt := range tests {

@@ -74,6 +74,13 @@ func hadCookie(ev *tfo.Evidence) bool {
 	return ev.CookieBefore.State == tfo.CookiePresent || ev.SynBytes > 0
 }
 
+// blind reports whether the SYN had data and there was no cookie: then it had no
+// option either, though nothing but the wire shows it. The kernel does that where
+// net.ipv4.tcp_fastopen has bit 0x4.
+func blind(ev *tfo.Evidence) bool {
+	return ev.SynBytes > 0 && ev.CookieBefore.State == tfo.CookieNone
+}
+
 // find judges one Fast Open attempt.
 func (b baseline) find(ev *tfo.Evidence) finding {
 	if unsent(ev) {
@@ -93,7 +100,7 @@ func (b baseline) find(ev *tfo.Evidence) finding {
 	if ev.End == tfo.EndSynAck {
 		return findRaw(ev)
 	}
-	if ev.OptionKind == 0 && ev.Kind != tfo.KindCookieless || hadCookie(ev) && ev.Offered > 0 && ev.SynBytes == 0 {
+	if ev.Kind != tfo.KindCookieless && (ev.OptionKind == 0 || blind(ev)) || hadCookie(ev) && ev.Offered > 0 && ev.SynBytes == 0 {
 		return local // the kernel sent a SYN without the option, or without the data
 	}
 	if b.answered && ev.End == tfo.EndSilent {

@@ -185,24 +185,48 @@ type jointTally struct {
 	client tally
 	spoilt bool
 
-	of      [SightUnclear + 1]int // Fast Open attempts of the ladder
-	others  int                   // SightOther of all attempts
-	same    int                   // Fast Open SYNs that arrived with the number they were sent with
-	whole   int                   // Fast Open attempts with data that went their whole way
-	granted int                   // requests whose cookie came back
+	of   [SightUnclear + 1]int // Fast Open attempts of the ladder, without the disputed
+	mute int                   // plain attempts that broke as well
+	// disputed: Fast Open attempts that broke while others of the same shape
+	// went their whole way.
+	disputed int
+	// traceless: an attempt was refused of which the SYN arrived, or would have left
+	// no trace if it had.
+	traceless bool
+	others    int // SightOther of all attempts
+	same      int // Fast Open SYNs that arrived with the number they were sent with
+	whole     int // Fast Open attempts with data that went their whole way
+	granted   int // requests whose cookie came back
 }
 
+// breaks reports whether the connection was lost, reset or dead.
+func (s Sight) breaks() bool { return s >= SightDeadForward && s <= SightRefused }
+
 func (t *jointTally) count() {
+	var intact [shapes]bool
+	for i := range t.pairs {
+		if p := &t.pairs[i]; p.Sight == SightIntact && p.Attempt.Kind != tfo.KindPlain {
+			intact[shapeOf(p.Attempt)] = true
+		}
+	}
 	for i := range t.pairs {
 		p := &t.pairs[i]
 		if p.Sight == SightOther {
 			t.others++
 		}
 		ev := p.Attempt
+		if ev.Kind == tfo.KindPlain && p.Sight.breaks() {
+			t.mute++
+		}
 		if ev.Kind == tfo.KindPlain || isTrial(ev.Kind) && t.s.Plan != Cookieless {
 			continue
 		}
+		if p.Sight.breaks() && intact[shapeOf(ev)] {
+			t.disputed++
+			continue
+		}
 		t.of[p.Sight]++
+		t.traceless = t.traceless || p.Sight == SightRefused && (p.Arrival != nil || ev.SynBytes == 0)
 		if sent, got := p.syns(); sent != nil && sent.Seq == got.Seq {
 			t.same++
 		}
@@ -282,7 +306,9 @@ func (t *jointTally) proved(v JointVerdict, n int) bool {
 		// The client may be content: the answer came back, and it never learns
 		// that nothing it sent later arrived. Then two is all there are. A
 		// listener waits 10 s for what is sent again and again.
-		return (n >= 3 || n >= 2 && t.of[SightDeadForward] == n) && t.whole == 0
+		return (n >= 3 || n >= 2 && t.of[SightDeadForward] == n) && t.whole == 0 && controlsServed(t.mute, t.client.plain, n)
+	case JointReset, JointBlackholedBefore:
+		return n >= 3 && t.whole == 0 && controlsServed(t.mute, t.client.plain, n)
 	case JointCookieRefused:
 		return n >= 3 || n >= 2 && t.whole > 0 && t.client.tfo >= 5 // as CookieUnstable
 	}
@@ -304,7 +330,7 @@ func (t *jointTally) verdict() (JointVerdict, Direction, Doubt) {
 	case t.others >= 3 && t.same == 0 && t.of[SightOther]+t.of[SightLocal] == c.tfo:
 		return JointProxied, DirectionUnknown, DoubtNone
 	case own == ClientBlocked:
-		return JointClientBlocked, Forward, DoubtNone
+		return JointClientBlocked, DirectionUnknown, DoubtNone
 	case c.plainOK == 0:
 		return JointInconclusive, DirectionUnknown, t.doubt()
 	}
@@ -313,6 +339,9 @@ func (t *jointTally) verdict() (JointVerdict, Direction, Doubt) {
 		if n, way := t.gather(v); n > 0 && t.proved(v, n) {
 			if t.spoilt && (v == JointOptionDropped || v == JointDataDropped || v == JointBlackholedBefore) {
 				return JointInconclusive, DirectionUnknown, DoubtListener
+			}
+			if v == JointReset && t.traceless {
+				way = DirectionUnknown
 			}
 			return v, way, DoubtNone
 		}
@@ -366,7 +395,7 @@ func (t *jointTally) doubt() Doubt {
 		return DoubtListener
 	case t.of[SightUnjoined] > 0:
 		return DoubtUnjoined
-	case t.whole > 0 && faults > 0:
+	case t.whole > 0 && faults > 0, t.disputed > 0:
 		return DoubtDisagree
 	}
 	return DoubtTooFew

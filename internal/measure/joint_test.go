@@ -247,6 +247,32 @@ func TestJointNeighbours(t *testing.T) {
 	}
 }
 
+// TestJointDirection: a direction is named where the two ends show one.
+func TestJointDirection(t *testing.T) {
+	r := road{}
+	s := r.ride(Standard) // plain, request, data, data, plain
+	refused := func(i int) tfo.Evidence { return with(s.Attempts[i], ended(tfo.EndRefused)) }
+	for _, tt := range []struct {
+		name     string
+		attempts []tfo.Evidence
+		arrivals []*tfo.Arrival
+		want     JointVerdict
+		way      Direction
+	}{
+		{"SYNs with data are refused, and never arrive", slices.Concat(s.Attempts[:2], repeat(3, refused(2), ok)), s.Arrivals[:2], JointReset, Forward},
+		{"requests are refused: had they arrived, they would have left no trace", slices.Concat(s.Attempts[:1], repeat(3, refused(1), ok)), s.Arrivals[:1], JointReset, DirectionUnknown},
+		{"the SYN arrived, and somebody refused it", slices.Concat(s.Attempts[:2], one(refused(2)), one(ok), repeat(2, rst, ok)), s.Arrivals[:3], JointReset, DirectionUnknown},
+		{"the client is blocked after Fast Open", slices.Concat(s.Attempts[:4], one(down, down, down)), s.Arrivals[:4], JointClientBlocked, DirectionUnknown},
+		{"plain ones are refused as well", slices.Concat(s.Attempts[:2], repeat(3, refused(2), plain(tfo.EndRefused), ok)), s.Arrivals[:2], JointInconclusive, DirectionUnknown},
+		{"some requests are refused, others are not", slices.Concat(s.Attempts[:2], one(refused(1), ok, refused(1), ok, refused(1), ok)), s.Arrivals[:2], JointInconclusive, DirectionUnknown},
+	} {
+		j := Joint(Sides{Plan: Standard, Nonce: s.Nonce, Attempts: tt.attempts, Arrivals: tt.arrivals})
+		if j.Verdict != tt.want || j.Direction != tt.way {
+			t.Errorf("%s: want %v %v, got %s", tt.name, tt.want, tt.way, show(j))
+		}
+	}
+}
+
 // TestJointLossNamesNothing: of clean paths that lose 2 % of all segments not
 // one may be given a fault, and every side is joined.
 func TestJointLossNamesNothing(t *testing.T) {

@@ -108,6 +108,8 @@ func (t *tally) settled() bool {
 		return true
 	case t.plan == Cookieless && t.of[notAcked] >= notAcked.needs():
 		return true
+	case t.of[silent]+t.of[cutOff]+t.of[refused]+t.of[noAnswer] > 0 && !controlsServed(t.plainBad(), maxTries+1, maxTries):
+		return true // too many plain attempts failed as well: no fault can be proved any more
 	case t.of[empty] > 0, t.inherited && t.of[notAcked] >= notAcked.needs():
 		return true
 	case t.good() == 0 && t.of[granted] == 0 && t.of[noCookie] >= 3:

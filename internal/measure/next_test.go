@@ -285,3 +285,25 @@ func FuzzClassify(f *testing.F) {
 		}
 	})
 }
+
+// onceOnly serves the first connection of a client, and treats all later ones
+// alike, with Fast Open and without.
+func onceOnly(end tfo.End) path {
+	return func(step Step, cookie []byte, a []tfo.Evidence) tfo.Evidence {
+		if len(a) == 0 {
+			return ok
+		}
+		return with(healthy(step, cookie, a), ended(end))
+	}
+}
+
+// TestNoFaultWherePlainFailsToo: what a target does to every connection is no
+// fault of Fast Open, and is not asked for again and again.
+func TestNoFaultWherePlainFailsToo(t *testing.T) {
+	for _, end := range []tfo.End{tfo.EndSilent, tfo.EndClosed, tfo.EndReset} {
+		attempts, v, cs := walk(t, Standard, onceOnly(end))
+		if v != Inconclusive || len(attempts) > 12 {
+			t.Errorf("%v: %v after %d attempts, %v", end, v, len(attempts), cs)
+		}
+	}
+}

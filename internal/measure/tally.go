@@ -15,11 +15,18 @@ type tally struct {
 	plainOK     int // of them, with a handshake
 	plainLossy  int // of them, with a handshake that lost a segment
 	plainFailed int // without a handshake
+	plainMute   int // of plainOK, not answered as others of them were
 	unsent      int // of them, because no SYN left this machine
+	plainLocal  int // of them, because this machine did not send one, seen or said
 	failRun     int // plain failures since the last plain success or the start
 
 	lostKind  [2]int // requests lost, by option kind: 34, 254
 	cleanKind [2]int // requests answered cleanly, by option kind
+
+	// Fast Open attempts of the ladder that were answered as plain ones are, and
+	// that broke, by what their SYN carried.
+	through [shapes]int
+	broke   [shapes][local + 1]int
 
 	lastFinding finding // of the last attempt; 0 when that was plain
 	holdsCookie bool    // the cache holds a cookie now, as far as could be read
@@ -43,6 +50,12 @@ func tallyOf(plan Plan, attempts []tfo.Evidence) tally {
 		}
 		t.tfo++
 		t.of[t.lastFinding]++
+		switch s := shapeOf(ev); {
+		case t.lastFinding.suspect():
+			t.broke[s][t.lastFinding]++
+		case t.lastFinding <= replaced || t.lastFinding == empty:
+			t.through[s]++
+		}
 		switch t.lastFinding {
 		case optionLost:
 			t.lostKind[kindIndex(ev)]++
@@ -52,6 +65,17 @@ func tallyOf(plan Plan, attempts []tfo.Evidence) tally {
 		t.holdsCookie = ev.CookieAfter.State == tfo.CookiePresent || ev.CookieAfter.State == tfo.CookieNotRead && ev.SynBytes > 0
 	}
 	return t
+}
+
+// shapes is how many kinds of Fast Open SYN there are, for what drops or resets
+// one may pass another: a request with either kind of option, and data.
+const shapes = 3
+
+func shapeOf(ev *tfo.Evidence) int {
+	if hadCookie(ev) {
+		return 2
+	}
+	return kindIndex(ev)
 }
 
 func kindIndex(ev *tfo.Evidence) int {
@@ -65,7 +89,13 @@ func (t *tally) countPlain(ev *tfo.Evidence) {
 	t.plain++
 	if unsent(ev) {
 		t.plainFailed++
+		t.plainLocal++
 		t.unsent++
+		return
+	}
+	if ev.End == tfo.EndLocal || ev.End == tfo.EndInterrupted {
+		t.plainFailed++
+		t.plainLocal++
 		return
 	}
 	if !ev.End.Established() {
@@ -75,6 +105,9 @@ func (t *tally) countPlain(ev *tfo.Evidence) {
 	}
 	t.plainOK++
 	t.failRun = 0
+	if t.base.answered && !ev.End.Answered() || t.base.responded && ev.End != tfo.EndResponse {
+		t.plainMute++
+	}
 	if t.base.lossy(ev) {
 		t.plainLossy++
 	}
@@ -119,13 +152,13 @@ func (t *tally) fault() Verdict {
 		return 0
 	case enough(partial):
 		return DataTruncated
-	case enough(silent):
+	case t.breaks(silent):
 		return BlackholedAfterHandshake
-	case enough(refused) || enough(cutOff):
+	case t.breaks(refused) || t.breaks(cutOff):
 		return Reset
-	case enough(noAnswer):
+	case t.breaks(noAnswer):
 		return FlowBlackholed
-	case enough(dataLost) && t.controlsClean(t.of[dataLost]):
+	case enough(dataLost) && t.through[shapes-1] == 0 && t.controlsClean(t.of[dataLost]):
 		return DataDropped
 	case t.optionDropped(0) || t.optionDropped(1):
 		return OptionDropped
@@ -163,6 +196,28 @@ func (t *tally) optionDropped(kind int) bool {
 	n := t.lostKind[kind]
 	return n >= optionLost.needs() && t.cleanKind[kind] == 0 && t.of[granted] == 0 && t.controlsClean(n)
 }
+
+// breaks reports whether Fast Open SYNs break connections in this way where
+// plain ones do not. One of the same shape that got through says that they do
+// not: then it is a flow, or the hour.
+func (t *tally) breaks(f finding) bool {
+	n := 0
+	for s, through := range t.through {
+		if through == 0 {
+			n += t.broke[s][f]
+		}
+	}
+	plain := t.plain - t.plainLocal
+	return n >= f.needs() && plain >= n && controlsServed(t.plainBad(), plain, n)
+}
+
+// plainBad counts the plain attempts that failed or were not answered as others
+// were, and not by this machine's doing.
+func (t *tally) plainBad() int { return t.plainFailed - t.plainLocal + t.plainMute }
+
+// controlsServed reports whether the plain attempts made between n that broke,
+// of which bad broke too, rule out that the target simply fails at times.
+func controlsServed(bad, plain, n int) bool { return bad == 0 || n >= 10 && bad*4 <= plain }
 
 // controlsClean reports whether the plain handshakes made between n lost Fast
 // Open SYNs rule out that the path simply loses packets.
