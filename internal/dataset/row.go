@@ -92,7 +92,9 @@ func (r *measurementRow) fill(k *ChunkKey, m *measure.Measurement, target string
 		return e.FirstByteNS
 	})
 	fast := medianOf(m.Attempts, scratch, func(e *tfo.Evidence) int64 {
-		if e.SynAcked <= 0 || e.End != tfo.EndResponse {
+		// Part of a payload in the SYN, or another payload, is not to be held
+		// against plain attempts.
+		if e.SynAcked <= 0 || e.SynAcked < e.SynBytes || e.End != tfo.EndResponse || e.Kind == tfo.KindSized {
 			return tfo.NotKnown
 		}
 		return e.FirstByteNS
