@@ -2,8 +2,12 @@ package aggregate
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
 	"testing"
+	"time"
 
+	"tfofleet/internal/dataset"
 	"tfofleet/internal/measure"
 	"tfofleet/internal/report/blame"
 	"tfofleet/internal/report/simulate"
@@ -129,5 +133,44 @@ func TestBlameIsTrue(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Many names of one address are one measurement of each probe: that a probe saw
+// there what another did not makes no broken vantage point, in one dataset or in
+// several.
+func TestSharedAddressIsOne(t *testing.T) {
+	var dirs []string
+	for n := range 2 {
+		s := &dataset.Survey{ID: fmt.Sprint("s", n), State: dataset.StateDone, Created: time.Now(), Probes: []dataset.Probe{{Name: "a"}, {Name: "b"}}}
+		w, err := dataset.Create(t.TempDir(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for probe, v := range map[string]measure.Verdict{"a": measure.Supported, "b": measure.CookieUnstable} {
+			var ms []measure.Measurement
+			for i := range 50 {
+				m := measure.Measurement{
+					Target: measure.Target{Item: uint64(i), Addr: netip.MustParseAddr("192.0.2.1"), Port: 443, Hostname: fmt.Sprintf("h%d.example", i)}, Outcome: measure.OutcomeMeasured, Verdict: v,
+				}
+				if i > 0 {
+					m.Conditions = []measure.Condition{measure.CondSharedAddress}
+				}
+				ms = append(ms, m)
+			}
+			if err := w.WriteChunk(dataset.ChunkKey{Survey: s.ID, Probe: probe}, ms); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dirs = append(dirs, w.Dir())
+	}
+	for _, of := range [][]string{dirs[:1], dirs} {
+		r, err := Run(context.Background(), Query{}, of...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Targets.Broken) > 0 || r.Targets.Blame(blame.Path) != 50 {
+			t.Errorf("%d datasets: broken %+v, %+v", len(of), r.Targets.Broken, r.Targets.Tally)
+		}
 	}
 }

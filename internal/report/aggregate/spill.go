@@ -92,7 +92,10 @@ func (w *spiller) add(of []seen) error {
 		w.row = binary.AppendUvarint(w.row, uint64(s.dataset))
 		w.row = binary.AppendUvarint(w.row, s.item)
 		w.row = binary.AppendUvarint(w.row, uint64(s.Vantage))
-		w.row = append(w.row, byte(s.Verdict), byte(s.verdict), byte(s.Near))
+		w.row = append(w.row, byte(s.Verdict), byte(s.verdict), byte(s.Near), 0)
+		if s.Copy {
+			w.row[len(w.row)-1] = 1
+		}
 		w.row = binary.AppendVarint(w.row, s.name.started)
 		addr := s.name.Addr.AsSlice() // a name's address is not in its key
 		w.row = append(append(w.row, byte(len(addr))), addr...)
@@ -201,7 +204,7 @@ func readSeen(r *bufio.Reader, size int) (seen, error) {
 			return seen{}, err
 		}
 	}
-	var fixed [3]byte
+	var fixed [4]byte
 	if _, err := io.ReadFull(r, fixed[:]); err != nil {
 		return seen{}, err
 	}
@@ -224,6 +227,6 @@ func readSeen(r *bufio.Reader, size int) (seen, error) {
 	}
 	return seen{
 		item: n.Item, dataset: uint32(n.Dataset), verdict: measure.Verdict(fixed[1]), name: n,
-		Observation: blame.Observation{Vantage: uint32(numbers[2]), Verdict: measure.Verdict(fixed[0]), Near: blame.Near(fixed[2])},
+		Observation: blame.Observation{Vantage: uint32(numbers[2]), Verdict: measure.Verdict(fixed[0]), Near: blame.Near(fixed[2]), Copy: fixed[3] != 0},
 	}, nil
 }

@@ -79,6 +79,7 @@ func (g *gatherer) add(b *dataset.Batch, facts *labelFacts) error {
 		counts := blame.Counts(o, s.verdict)
 		for _, id := range b.Conditions.At(i) {
 			s.Near = max(s.Near, facts.near[id])
+			s.Copy = s.Copy || facts.copied[id]
 			counts = counts && !facts.spoils[id]
 		}
 		if counts {

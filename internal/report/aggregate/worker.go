@@ -39,6 +39,7 @@ type labelFacts struct {
 	transient []bool
 	spoils    []bool
 	near      []blame.Near
+	copied    []bool
 }
 
 // extend looks at conditions that were not seen before.
@@ -47,6 +48,7 @@ func (f *labelFacts) extend(labels []measure.Condition) {
 		f.transient = append(f.transient, c == measure.CondTransient)
 		f.spoils = append(f.spoils, blame.Spoils(c))
 		f.near = append(f.near, blame.NearOf(c))
+		f.copied = append(f.copied, c == measure.CondSharedAddress)
 	}
 }
 

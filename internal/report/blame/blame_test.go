@@ -181,6 +181,16 @@ func TestBroken(t *testing.T) {
 	if b := count(times(10, seen(drop, drop, sup))...); len(b) != 2 {
 		t.Errorf("two: %+v", b)
 	}
+	// A hundred names of one address are one observation of each vantage point.
+	names := times(100, []Observation{{Vantage: 0, Verdict: sup, Copy: true}, {Vantage: 1, Verdict: drop, Copy: true}})
+	names[7] = []Observation{{Vantage: 0, Verdict: sup}, {Vantage: 1, Verdict: drop, Copy: true}}
+	names[8] = []Observation{{Vantage: 0, Verdict: sup, Copy: true}, {Vantage: 1, Verdict: drop}}
+	if b := count(names...); b != nil {
+		t.Errorf("by one address: %+v", b)
+	}
+	if b := count(append(names, times(3, seen(sup, drop))...)...); len(b) != 1 || b[0].Of != 4 {
+		t.Errorf("by four addresses: %+v", b)
+	}
 	if b := count(times(10, append(of(0, NearTerminate, sup), seen(drop, drop)[1]))...); b != nil {
 		t.Errorf("by what a box answered: %+v", b)
 	}

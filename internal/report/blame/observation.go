@@ -11,6 +11,8 @@ type Observation struct {
 	Vantage uint32 // number of the vantage point
 	Verdict measure.Verdict
 	Near    Near
+	// Copy: the address was measured for another name, and this is what was found.
+	Copy bool
 }
 
 // Near is what a self-test found between a vantage point and its controller: a

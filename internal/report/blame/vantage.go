@@ -40,6 +40,7 @@ type Evidence struct {
 // Add counts a target by all its observations that count (see [Counts]).
 func (vs *Vantages) Add(os []Observation) {
 	for i, o := range os {
+		// However many names an address has, a vantage point saw it once.
 		if rank(o.Verdict) == 0 || o.Near == NearTerminate || first(os, o.Vantage) != i {
 			continue
 		}
@@ -67,9 +68,10 @@ func (vs *Vantages) Add(os []Observation) {
 	}
 }
 
-// first is where the first observation of a vantage point is that has a rank.
+// first is where the first observation of a vantage point is that has a rank and
+// is no copy.
 func first(os []Observation, vantage uint32) int {
-	return slices.IndexFunc(os, func(o Observation) bool { return o.Vantage == vantage && rank(o.Verdict) > 0 })
+	return slices.IndexFunc(os, func(o Observation) bool { return o.Vantage == vantage && rank(o.Verdict) > 0 && !o.Copy })
 }
 
 // Merge adds what ws has seen.
