@@ -134,6 +134,21 @@ func Datasets(dirs ...string) ([]string, error) {
 	return s.datasets, s.distinct(dirs)
 }
 
+// Namer tells the vantage point that a probe of a dataset is, by the dataset's place in
+// dirs.
+func Namer(dirs ...string) (func(dataset int, probe string) string, error) {
+	s, err := look(dirs)
+	if err != nil {
+		return nil, err
+	}
+	return func(dataset int, probe string) string {
+		if n, ok := s.number[dataset][probe]; ok {
+			return s.vantages[n]
+		}
+		return probe // its first chunk was written since
+	}, nil
+}
+
 // Vantages is the vantage points that measured for each dataset, sorted; what is
 // the same in several has the same name.
 func Vantages(dirs ...string) ([][]string, error) {

@@ -6,6 +6,7 @@ import (
 
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/measure"
+	"tfofleet/internal/report/aggregate"
 )
 
 // chunk is a chunk of one of the datasets.
@@ -35,11 +36,15 @@ func (c *collection) choose(ctx context.Context, m *Model) error {
 	}
 	c.keep = map[chunk][]kept{}
 	c.rows = newRows(c)
+	vantage, err := aggregate.Namer(c.dirs...)
+	if err != nil {
+		return err
+	}
 	times := savings{all: &saved{}, by: map[string]*saved{}}
 	scan := dataset.NewScan(chosen, c.dirs...)
-	err := scan.Run(ctx, func(b *dataset.Batch) error {
-		key := chunk{b.Dir, b.ChunkKey}
-		times.probe(b.Probe)
+	err = scan.Run(ctx, func(b *dataset.Batch) error {
+		key, probe := chunk{b.Dir, b.ChunkKey}, vantage(b.Dir, b.Probe)
+		times.probe(probe)
 		for i := range b.Len {
 			if us := b.SavedUS[i]; us != dataset.Null && b.Verdict[i] == measure.Supported {
 				times.add(us, b.PlainConnectUS[i])
@@ -54,7 +59,7 @@ func (c *collection) choose(ctx context.Context, m *Model) error {
 				c.keep[key] = append(c.keep[key], kept{t.Item, c.rows.n, k})
 			}
 			t.Hostname = strings.Clone(b.Hostname.At(i))
-			c.rows.add(scan, b, i, t)
+			c.rows.add(scan, b, i, t, probe)
 		}
 		if b.Last {
 			c.rows.endOfTargets()

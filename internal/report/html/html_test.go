@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -244,6 +245,35 @@ func TestSeveral(t *testing.T) {
 	f := written(t, Options{}, generated(t, c), generated(t, again))
 	if f.table.N != 60 || len(f.numbers.Surveys) != 2 || f.table.Survey[0] != 0 || f.table.Survey[59] != 1 || !strings.Contains(f.numbers.Title, "1 survey more") {
 		t.Errorf("%d rows, title %q", f.table.N, f.numbers.Title)
+	}
+}
+
+// Probes of one name on two hosts are two vantage points, wherever they are shown.
+func TestVantagePoints(t *testing.T) {
+	var dirs []string
+	for _, host := range []string{"one", "two"} {
+		dir := generated(t, htmltest.Config{Seed: 1, ID: host, Targets: 60, Probes: []string{"local"}, Plan: measure.Standard})
+		survey, err := dataset.ReadSurvey(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		survey.Probes[0].Hostname = host
+		raw, err := json.Marshal(survey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "survey.json"), raw, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		dirs = append(dirs, dir)
+	}
+	f := written(t, Options{}, dirs...)
+	var curves []string
+	for _, c := range f.numbers.Saved {
+		curves = append(curves, c.Probe)
+	}
+	if want := []string{"local@one", "local@two"}; !slices.Equal(f.table.Probes, want) || !slices.Equal(f.numbers.Heat[0].Probes, want) || !slices.Equal(curves, append([]string{""}, want...)) {
+		t.Errorf("table %v, heat map %v, curves %q", f.table.Probes, f.numbers.Heat[0].Probes, curves)
 	}
 }
 

@@ -128,10 +128,10 @@ func (x index[K]) of(k K, list func()) int {
 	return i
 }
 
-func (r *rows) add(s *dataset.Scan, b *dataset.Batch, i int, t measure.Target) {
+func (r *rows) add(s *dataset.Scan, b *dataset.Batch, i int, t measure.Target, probe string) {
 	r.n++
 	r.Target = append(r.Target, r.target(b.Dir, t))
-	r.Probe = append(r.Probe, r.probes.of(b.Probe, func() { r.Probes = append(r.Probes, b.Probe) }))
+	r.Probe = append(r.Probe, r.probes.of(probe, func() { r.Probes = append(r.Probes, probe) }))
 	r.Survey = append(r.Survey, b.Dir)
 	r.Verdict = append(r.Verdict, r.verdict(b.Outcome[i], b.Verdict[i]))
 	r.Set = append(r.Set, r.set(s, b.Conditions.At(i)))
