@@ -63,6 +63,7 @@ func sample(t *testing.T) string {
 		{Target: measure.Target{Item: 2, Port: 443, Hostname: "nowhere.example"}, Outcome: measure.OutcomeMeasured, Verdict: measure.Offline, Conditions: []measure.Condition{measure.CondNameNotFound}, Started: at},
 		{Target: measure.Target{Item: 3, Addr: remote.Addr(), Port: 22}, Outcome: measure.OutcomeRefused, Conditions: []measure.Condition{measure.CondRefused("port")}},
 		{Target: measure.Target{Item: 4, Addr: remote.Addr(), Port: 81}, Outcome: measure.OutcomeMeasured, Verdict: measure.Unsupported, Started: at},
+		{Target: measure.Target{Item: 5, Addr: remote.Addr(), Port: 443, Hostname: "other.example"}, Outcome: measure.OutcomeMeasured, Verdict: measure.Supported, Conditions: []measure.Condition{measure.CondWorks, measure.CondSharedAddress}, Started: at.Add(time.Hour)},
 	}
 	if err := w.WriteChunk(dataset.ChunkKey{Survey: "s1", Probe: "my probe"}, ms); err != nil {
 		t.Fatal(err)

@@ -35,7 +35,8 @@ type metadata struct {
 // The set's id is for the PTO to give. The probe is a pseudonym in front of its
 // address, which is a private one behind NAT; the value is the target's port,
 // which the PTO's paths have no place for. The verdict is an observation of its
-// own, tfo.verdict.<name>.
+// own, tfo.verdict.<name>. An address that several names led to was observed
+// once, and so it is here, where there are no names.
 func writePTO(dir string, w io.Writer) error {
 	survey, err := dataset.ReadSurvey(dir)
 	if err != nil {
@@ -58,7 +59,7 @@ func writePTO(dir string, w io.Writer) error {
 		if err != nil {
 			return err
 		}
-		if !observed(&r) {
+		if !observed(&r) || slices.Contains(r.Conditions, measure.CondSharedAddress) {
 			continue
 		}
 		from, to := span(&r)
@@ -102,8 +103,12 @@ func conditionsOf(dir string) ([]string, error) {
 			if o != measure.OutcomeMeasured || !b.Addr[i].IsValid() {
 				continue
 			}
+			ids := b.Conditions.At(i)
+			if slices.ContainsFunc(ids, func(id uint32) bool { return scan.Label(id) == measure.CondSharedAddress }) {
+				continue
+			}
 			verdicts[b.Verdict[i]] = true
-			for _, id := range b.Conditions.At(i) {
+			for _, id := range ids {
 				labels[id] = true
 			}
 		}
