@@ -138,6 +138,16 @@ func TestMeshQueries(t *testing.T) {
 				if rng.IntN(2) == 0 {
 					r.Differences = append(r.Differences, measure.PathDifference{Difference: measure.Difference{Field: measure.FieldMSS, Option: 2, Change: measure.Rewritten, Before: "1460", After: "1380"}, Seen: 5, Of: 5})
 				}
+				if change := measure.Change(rng.IntN(4)); change > 0 {
+					d := measure.Difference{Field: measure.FieldTimestamps, Option: 8, Change: change, Before: "aa", After: "bb"}
+					switch change {
+					case measure.Removed:
+						d.After = ""
+					case measure.Added:
+						d.Before = ""
+					}
+					r.Differences = append(r.Differences, measure.PathDifference{Difference: d, Seen: 5, Of: 5})
+				}
 				rows = append(rows, r)
 			}
 		}
@@ -182,8 +192,10 @@ func TestMeshQueries(t *testing.T) {
 		"rewrites": func(rows [][]any) {
 			same(t, "fields", len(m.Rewrites), len(rows))
 			for i, r := range rows {
-				same(t, "field", m.Rewrites[i].Field, r[0])
-				same(t, m.Rewrites[i].Field, m.Rewrites[i].Pairs, r[1])
+				w := m.Rewrites[i]
+				same(t, "field", w.Field, r[0])
+				same(t, "change of "+w.Field, w.Change, r[1])
+				same(t, w.Field+" "+w.Change, w.Pairs, r[2])
 			}
 		},
 	})

@@ -11,7 +11,8 @@ where x.client < y.client and x.verdict not in ('inconclusive', 'peer_lost') and
 order by all;
 
 -- query rewrites: what paths change in SYNs, in how many pairs; routers count the TTL down, and addresses are NAT's
-select split_part(difference, ' ', 1) as field, count(distinct item) as pairs
+select split_part(difference, ' ', 1) as field, case when contains(difference, ' -> - (') then 'removed'
+  when contains(difference, ' - -> ') then 'added' else 'rewritten' end as change, count(distinct item) as pairs
 from (select item, unnest(differences) as difference from 'mesh/*.parquet' where joined > 0 and verdict <> 'proxied')
 where field not in ('ttl', 'source_address', 'source_port')
-group by field order by pairs desc, field;
+group by field, change order by pairs desc, field, change;
