@@ -191,6 +191,18 @@ func TestBroken(t *testing.T) {
 	if b := count(append(names, times(3, seen(sup, drop))...)...); len(b) != 1 || b[0].Of != 4 {
 		t.Errorf("by four addresses: %+v", b)
 	}
+	// One that gets everywhere where four others do not, as behind a proxy that
+	// speaks Fast Open, says nothing of their networks.
+	const uns = measure.Unsupported
+	if b := count(times(100, seen(sup, uns, uns, uns, uns))...); b != nil {
+		t.Errorf("by one of five: %+v", b)
+	}
+	if b := count(times(100, seen(sup, uns, sup, uns, uns, uns))...); b != nil {
+		t.Errorf("by two of six: %+v", b)
+	}
+	if b := count(times(100, seen(sup, uns, sup, uns, sup))...); len(b) != 2 {
+		t.Errorf("by three of five: %+v", b)
+	}
 	if b := count(times(10, append(of(0, NearTerminate, sup), seen(drop, drop)[1]))...); b != nil {
 		t.Errorf("by what a box answered: %+v", b)
 	}

@@ -5,9 +5,10 @@
 //
 // A verdict is what one probe saw. Verdicts are ordered by how far Fast Open got
 // (rank.go). A vantage point is broken for a verdict when it gives that verdict
-// to half of the targets or more, with 95 % confidence, that another vantage
-// point got further with (vantage.go): what is seen everywhere from one place is
-// of that place. [Judge] then takes what is left for each target:
+// to half of the targets or more, with 95 % confidence, that half of the other
+// vantage points or more got further with (vantage.go): what is seen everywhere
+// from one place is of that place. [Judge] then takes what is left for each
+// target:
 //
 //   - vantage: what is wrong was seen by vantage points that are broken for it,
 //     or whose own self-test found a box near them that explains it
