@@ -13,6 +13,7 @@ import (
 // Codes of notes. They are stable.
 const (
 	NoteUnfinished   = "unfinished"    // the survey runs, was cancelled, failed or was killed
+	NoteMissing      = "missing"       // survey.json counts measurements that are not there
 	NoteVantage      = "vantage"       // the probe's own host spoilt measurements
 	NoteBroken       = "broken"        // a vantage point sees a fault everywhere
 	NoteProbeSysctl  = "probe_sysctl"  // a setting of a probe's kernel spoils, or may spoil, measurements
@@ -45,6 +46,7 @@ const (
 func attention(s *Summary, inconclusive []ConditionCount) []Note {
 	ns := notes{}
 	ns.unfinished(s)
+	ns.missing(s)
 	for i := range s.Surveys {
 		ns.probes(s.Surveys[i].Probes)
 	}
@@ -92,6 +94,19 @@ func (ns *notes) unfinished(s *Summary) {
 			continue
 		}
 		ns.add(NoteUnfinished, missing, "%s %s: %s not in the dataset. Resume it to measure what is missing.", name, what, targets(missing, "is", "are"))
+	}
+}
+
+// missing tells of measurements that were counted when they were written and
+// are not there: a copy that was cut short, or files that were removed. With
+// several datasets it cannot be told whose are missing.
+func (ns *notes) missing(s *Summary) {
+	if len(s.Surveys) != 1 || s.Surveys[0].State != dataset.StateDone {
+		return // of one that is not done unfinished tells
+	}
+	c := s.Surveys[0].Counts
+	if n := c.Measured + c.Refused + c.Interrupted; n > s.Measurements {
+		ns.add(NoteMissing, n-s.Measurements, "%s counted in survey.json and not in the dataset: files are missing. Copy it again.", targets(n-s.Measurements, "is", "are"))
 	}
 }
 

@@ -21,6 +21,11 @@ func TestAttention(t *testing.T) {
 		s.Probes[0].TCPFastOpen, s.Probes[0].BlackholeTimeoutS = &bits, &timeout
 		return s
 	}
+	counted := func(n uint64) *dataset.Survey {
+		s := state(dataset.StateDone, n)
+		s.Counts.Measured = n
+		return s
+	}
 	failed := state(dataset.StateFailed, 0)
 	failed.Reason = "no space left on device"
 	for _, c := range []struct {
@@ -37,6 +42,8 @@ func TestAttention(t *testing.T) {
 		{"cancelled", state(dataset.StateCancelled, 3), ok(2), NoteUnfinished, "was cancelled: 1 target is", 1},
 		{"killed at the end", state(dataset.StateRunning, 2), ok(2), NoteUnfinished, "still runs or was killed.", 0},
 		{"failed", failed, ok(2), NoteUnfinished, "has failed (no space left on device).", 0},
+		{"files are gone", counted(5), ok(2), NoteMissing, "3 targets are counted in survey.json and not in the dataset", 3},
+		{"all files are there", counted(2), ok(2), "", "", 0},
 		{"sysctl off", sysctls(2, 0), ok(2), NoteProbeSysctl, "tcp_fastopen = 2", 0},
 		{"sysctl on", sysctls(3, 0), ok(2), "", "", 0},
 		{"blackhole pause", sysctls(1, 3600), ok(2), NoteProbeSysctl, "blackhole_timeout_sec = 3600", 0},

@@ -86,6 +86,9 @@ func (p *page) diff(d *change.Diff) {
 	}
 	changed := d.Units - d.Same
 	switch {
+	case d.Units == 0 && d.Mixed > 0:
+		p.printf("\nNo target has one verdict in each dataset.\n")
+		return
 	case d.Units == 0:
 		p.printf("\nThe datasets have no target in common.\n")
 		return

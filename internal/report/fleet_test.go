@@ -100,6 +100,7 @@ func TestRenderChanges(t *testing.T) {
 	}
 	render("diff-same.txt", d)
 	render("diff-none.txt", &change.Diff{})
+	render("diff-mixed.txt", &change.Diff{Mixed: 3})
 	v := dataset.Survey{ID: "monday", State: dataset.StateDone, Spec: dataset.Spec{Plan: "standard"}}
 	render("diff.txt", &change.Diff{
 		Old: change.Side{Survey: v, Measured: 12_000, Transient: 24}, New: change.Side{Survey: v, Measured: 11_990, Transient: 30},

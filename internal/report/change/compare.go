@@ -150,14 +150,14 @@ func (c *comparison) unit(j *aggregate.Judged, probe string) error {
 	switch {
 	case wasErr == errSilent && isErr == errSilent:
 		return nil
-	case wasErr == errMixed || isErr == errMixed:
-		c.diff.Mixed++
-		return nil
 	case isErr == errSilent:
 		c.diff.OnlyIn[0]++
 		return nil
 	case wasErr == errSilent:
 		c.diff.OnlyIn[1]++
+		return nil
+	case wasErr == errMixed || isErr == errMixed:
+		c.diff.Mixed++
 		return nil
 	}
 	c.flows[[2]measure.Verdict{was, is}]++
