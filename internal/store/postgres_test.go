@@ -348,8 +348,9 @@ func waiting(t testing.TB, c *pgx.Conn, n int) {
 // TestPostgresDeadlock: a transaction that the database gives up is run again.
 func TestPostgresDeadlock(t *testing.T) {
 	url := pgtest.New(t)
-	// Who looks first is given up: that is the store.
-	s := openPostgres(t, url+"&deadlock_timeout=10ms", store.Options{Rules: lease.DefaultRules(time.Hour)})
+	// Who looks first is given up, and looks once: that is the store, when the
+	// other one waits as well by then.
+	s := openPostgres(t, url+"&deadlock_timeout=2s", store.Options{Rules: lease.DefaultRules(time.Hour)})
 	defer s.Close()
 	start(t, s, "a", 2, 2)
 	c, err := s.Claim(ctx, "p", "1")
