@@ -83,19 +83,26 @@ func TestRoundTrip(t *testing.T) {
 }
 
 // What Fast Open saves is told by attempts that send the whole payload of the
-// plain ones in the SYN, and get all of it acknowledged.
+// plain ones in the SYN, and get all of it acknowledged; and by none that lost a
+// SYN, plain or not.
 func TestSavedIsOfWholePayloads(t *testing.T) {
 	attempt := func(kind tfo.Kind, syn, acked int, ms int64) tfo.Evidence {
 		return tfo.Evidence{Kind: kind, Offered: syn, SynBytes: syn, SynAcked: acked, End: tfo.EndResponse, ConnectNS: 10e6, FirstByteNS: ms * 1e6}
 	}
+	again := func(e tfo.Evidence) tfo.Evidence {
+		e.SynRetransmits = 1
+		e.ConnectNS, e.FirstByteNS = e.ConnectNS+1e9, e.FirstByteNS+1e9
+		return e
+	}
 	m := measure.Measurement{Attempts: []tfo.Evidence{
+		again(attempt(tfo.KindPlain, 0, 0, 40)), again(attempt(tfo.KindData, 100, 100, 20)), again(attempt(tfo.KindData, 100, 0, 40)),
 		attempt(tfo.KindPlain, 0, 0, 40), attempt(tfo.KindData, 100, 100, 20), attempt(tfo.KindData, 100, 100, 22), attempt(tfo.KindData, 100, 60, 41),
 		attempt(tfo.KindSized, 1, 1, 40), attempt(tfo.KindSized, 64, 64, 40), attempt(tfo.KindSized, 512, 512, 24), attempt(tfo.KindSized, 1420, 1420, 24),
 	}}
 	var row measurementRow
 	var scratch []int64
 	row.fill(&ChunkKey{}, &m, "", &measurementCells{}, &scratch)
-	if row.TFOFirstByteUS == nil || *row.TFOFirstByteUS != 21_000 || row.SavedUS == nil || *row.SavedUS != 19_000 {
-		t.Errorf("first byte %v, saved %v", row.TFOFirstByteUS, row.SavedUS)
+	if row.TFOFirstByteUS == nil || *row.TFOFirstByteUS != 21_000 || row.SavedUS == nil || *row.SavedUS != 19_000 || row.PlainConnectUS == nil || *row.PlainConnectUS != 10_000 {
+		t.Errorf("first byte %v, saved %v, handshake %v", row.TFOFirstByteUS, row.SavedUS, row.PlainConnectUS)
 	}
 }

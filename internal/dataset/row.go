@@ -79,14 +79,16 @@ func (r *measurementRow) fill(k *ChunkKey, m *measure.Measurement, target string
 	r.DurationUS = int64(m.Duration) / 1000
 	r.Attempts = int32(len(m.Attempts))
 
+	// Without those that lost a SYN, on both sides: one with data that is lost is
+	// never acknowledged, and could not be held against the plain ones.
 	plainConnect := medianOf(m.Attempts, scratch, func(e *tfo.Evidence) int64 {
-		if e.Kind != tfo.KindPlain {
+		if e.Kind != tfo.KindPlain || e.SynRetransmits > 0 {
 			return tfo.NotKnown
 		}
 		return e.ConnectNS
 	})
 	plain := medianOf(m.Attempts, scratch, func(e *tfo.Evidence) int64 {
-		if e.Kind != tfo.KindPlain || e.End != tfo.EndResponse {
+		if e.Kind != tfo.KindPlain || e.SynRetransmits > 0 || e.End != tfo.EndResponse {
 			return tfo.NotKnown
 		}
 		return e.FirstByteNS
@@ -94,7 +96,7 @@ func (r *measurementRow) fill(k *ChunkKey, m *measure.Measurement, target string
 	fast := medianOf(m.Attempts, scratch, func(e *tfo.Evidence) int64 {
 		// Part of a payload in the SYN, or another payload, is not to be held
 		// against plain attempts.
-		if e.SynAcked <= 0 || e.SynAcked < e.SynBytes || e.End != tfo.EndResponse || e.Kind == tfo.KindSized {
+		if e.SynAcked <= 0 || e.SynAcked < e.SynBytes || e.SynRetransmits > 0 || e.End != tfo.EndResponse || e.Kind == tfo.KindSized {
 			return tfo.NotKnown
 		}
 		return e.FirstByteNS
