@@ -227,6 +227,13 @@ func TestJointNeighbours(t *testing.T) {
 			s.Arrivals[2] = &a
 			return s
 		}, JointInconclusive, DoubtDisagree},
+		{"all connections are reset, plain ones too", func() Sides {
+			s := cleanSides()
+			for i := range s.Attempts {
+				s.Attempts[i] = with(s.Attempts[i], ended(tfo.EndReset))
+			}
+			return s
+		}, JointInconclusive, DoubtTooFew},
 		{"some connections never arrived", func() Sides {
 			s := cleanSides()
 			s.Arrivals = s.Arrivals[:1]

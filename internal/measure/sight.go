@@ -275,8 +275,8 @@ func (v *viewer) after(p *Pair) Sight {
 		return SightUnheardReturn
 	case ev.End == tfo.EndRefused, v.base.responded && (ev.End == tfo.EndReset || ev.End == tfo.EndClosed):
 		return SightRefused
-	case ev.End == tfo.EndSilent && !v.base.answered:
-		return SightUnclear
+	case ev.End == tfo.EndReset, ev.End == tfo.EndClosed, ev.End == tfo.EndSilent && !v.base.answered:
+		return SightUnclear // not even plain attempts are answered, by a listener that answers
 	case ev.End == tfo.EndSilent && !acked && a.ResponseBytes > 0:
 		return SightDeadBoth
 	case ev.End == tfo.EndSilent && a.ResponseBytes > 0 && a.ResponseAcked < a.ResponseBytes:
