@@ -345,7 +345,7 @@ func TestBatchThatLies(t *testing.T) {
 	l := s.lease()
 	honest, unreadable, wrong := batchOf(t, "fra", part(l, 0)), batchOf(t, "fra", part(l, 1)), batchOf(t, "fra", part(l, 2))
 	unreadable.Sequence, wrong.Sequence = 1, 2
-	unreadable.Outcomes[0], unreadable.Measurements = pb.Outcome_OUTCOME_INTERRUPTED, []byte("no zstd")
+	unreadable.Measurements = []byte("no zstd")
 	wrong.Verdicts[0] = pb.Verdict_VERDICT_OFFLINE // in it is supported
 	for _, req := range []*pb.ReportResultsRequest{honest, unreadable, wrong} {
 		if resp := r.results(t, req); resp.GetRejected() != "" {

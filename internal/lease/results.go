@@ -49,8 +49,10 @@ func (r Rules) take(s State, e Results) (State, []Effect) {
 		case item.final():
 			// One that this lease was not given, or a probe that reports a
 			// target twice: the first one stands.
-		case x.Result.real() || !r.Repeat:
+		case x.Result.real():
 			s.Items[x.Index] = x.Result
+		case !r.Repeat:
+			s.interrupt(x.Index)
 		default:
 			s.Items[x.Index] = again
 		}

@@ -59,7 +59,7 @@ type State struct {
 	// Late has, by index, the results that came under another epoch than the
 	// newest: while the newest lease holds the target they wait here, for it
 	// may still bring a newer one. And it has the targets that are Interrupted
-	// because their probe did not come back.
+	// and may have no record: their probe did not come back, or dropped it.
 	Late map[uint32]Late
 	// Holders has the probe of every epoch, from epoch 1. Results are taken
 	// from them and nobody else.
@@ -88,6 +88,12 @@ func (s *State) remember(i uint32, l Late) {
 		s.Late = make(map[uint32]Late)
 	}
 	s.Late[i] = l
+}
+
+// interrupt ends a target of the newest lease of which there may be no record.
+func (s *State) interrupt(i uint32) {
+	s.Items[i] = Result(Interrupted, 0)
+	s.remember(i, Late{s.Epoch, s.Items[i]})
 }
 
 // current reports whether (probe, epoch) is the newest lease, alive or lapsed.

@@ -214,8 +214,7 @@ func (r Rules) abandon(s State) (State, []Effect) {
 			s.Items[i] |= again
 			continue
 		}
-		s.Items[i] = Result(Interrupted, 0)
-		s.remember(uint32(i), Late{s.Epoch, s.Items[i]})
+		s.interrupt(uint32(i))
 	}
 	s = s.release()
 	s.Attempt++
@@ -264,7 +263,7 @@ func (s State) giveUp() (State, []Effect) {
 	if s.Phase.live() {
 		for i := range min(s.Taken, len(s.Items)) {
 			if _, late := s.Late[uint32(i)]; !late && s.Items[i].Out() {
-				s.Items[i] = Result(Interrupted, 0)
+				s.interrupt(uint32(i))
 			}
 		}
 		s = s.release()
