@@ -91,15 +91,20 @@ func (s *Server) finishSome(ctx context.Context) (any bool, err error) {
 // finish writes one chunk, and ends its survey when it was the last. A crash
 // anywhere in it is made good by doing it again.
 func (s *Server) finish(ctx context.Context, k store.Key) error {
-	v, err := s.find(k.Survey)
+	v, err := s.written(ctx, k.Survey)
 	if err != nil {
 		return err
 	}
 	last, err := s.write(ctx, v, k)
-	if err != nil || !last {
+	switch {
+	case err != nil:
 		return err
+	case v.rec.Phase >= store.Done: // it failed with chunks that were not over
+		return s.refresh(v)
+	case last:
+		return s.end(ctx, v)
 	}
-	return s.end(ctx, v)
+	return nil
 }
 
 func (s *Server) write(ctx context.Context, v *survey, k store.Key) (last bool, err error) {
@@ -243,9 +248,12 @@ func newer(o measure.Outcome, epoch uint64, than measure.Outcome, thanEpoch uint
 	return epoch > thanEpoch
 }
 
-// addAbandoned adds a measurement for every target that is interrupted because
-// its probe never came back: it has no other record.
+// addAbandoned adds a measurement for every target that is interrupted and has no
+// record: its probe never came back, or dropped it for want of room.
 func (s *Server) addAbandoned(v *survey, c store.Chunk, files map[string][]measure.Measurement, items []lease.Item) error {
+	if v.targets == nil { // the survey failed, for they cannot be read
+		return nil
+	}
 	has := make(map[uint64]bool)
 	for _, ms := range files {
 		for _, m := range ms {
