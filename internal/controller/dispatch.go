@@ -15,7 +15,7 @@ import (
 func (s *Server) dispatch(ctx context.Context, p *session) {
 	for {
 		work := s.work.next()
-		for p.hasCredit() && s.trouble.reason() == "" {
+		for ctx.Err() == nil && p.hasCredit() && s.trouble.reason() == "" {
 			c, err := s.cfg.Store.Claim(s.ctx, p.probe, p.instance)
 			if errors.Is(err, store.ErrNotFound) {
 				break
@@ -24,7 +24,7 @@ func (s *Server) dispatch(ctx context.Context, p *session) {
 			if err != nil {
 				break
 			}
-			if err := s.offer(p, c); err != nil {
+			if err := s.offer(ctx, p, c); err != nil {
 				return
 			}
 		}
@@ -46,11 +46,12 @@ func (p *session) hasCredit() bool {
 }
 
 // offer sends a lease that was claimed. The error is one of the stream.
-func (s *Server) offer(p *session, c store.Chunk) error {
+func (s *Server) offer(ctx context.Context, p *session, c store.Chunk) error {
 	v, err := s.find(c.Survey)
 	if err != nil {
 		s.log.Error("a survey cannot be taken up", "survey", c.Survey, "reason", err)
 		_ = s.apply(p, c.Key, lease.Refuse{Probe: p.probe, Epoch: c.Epoch, Busy: true})
+		await(ctx.Done(), pollEvery) // the same chunk is claimed next, by this probe or another
 		return nil
 	}
 	ts, err := v.targets.Chunk(int(c.Source))
@@ -73,9 +74,9 @@ func (s *Server) offer(p *session, c store.Chunk) error {
 		}
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.sent++
 	p.offers[c.Key] = true
+	p.mu.Unlock()
 	s.metrics.offers.Inc()
-	return p.stream.Send(&pb.SessionResponse{Message: &pb.SessionResponse_Lease{Lease: m}})
+	return p.send(&pb.SessionResponse{Message: &pb.SessionResponse_Lease{Lease: m}})
 }

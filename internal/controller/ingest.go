@@ -67,9 +67,11 @@ type intake struct {
 	// address is the probe's, as seen from here; empty where the wire is memory.
 	address string
 
-	mu     sync.Mutex // a stream is for one sender at a time
+	mu     sync.Mutex
 	closed bool
 	taking sync.WaitGroup
+
+	sending sync.Mutex // a stream is for one sender at a time; it may wait for the probe
 }
 
 // receive takes batches until the stream ends, and returns why it did.
@@ -101,10 +103,7 @@ func (in *intake) receive() error {
 			in.server.room.Release(weight)
 			return errStopping
 		}
-		in.taking.Go(func() {
-			defer in.server.room.Release(weight)
-			in.take(req)
-		})
+		in.taking.Go(func() { in.take(req, weight) })
 		in.mu.Unlock()
 	}
 }
@@ -118,18 +117,20 @@ func (in *intake) close() {
 }
 
 // take stores a batch and acknowledges it.
-func (in *intake) take(req *pb.ReportResultsRequest) {
+func (in *intake) take(req *pb.ReportResultsRequest, weight int64) {
 	defer func() { <-in.slots }()
 	rejected, err := in.server.take(req, in.address)
+	ack := &pb.ReportResultsResponse{Lease: req.GetLease(), Sequence: req.GetSequence(), Rejected: rejected}
+	in.server.room.Release(weight) // whoever takes no acks holds up nobody else
 	if err != nil {
 		// No ack, and no further batches: the probe has to wait before it
 		// tries again.
 		in.stop(rpcError(err))
 		return
 	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if err := in.stream.Send(&pb.ReportResultsResponse{Lease: req.GetLease(), Sequence: req.GetSequence(), Rejected: rejected}); err != nil {
+	in.sending.Lock()
+	defer in.sending.Unlock()
+	if err := in.stream.Send(ack); err != nil {
 		in.stop(err)
 	}
 }
@@ -137,6 +138,9 @@ func (in *intake) take(req *pb.ReportResultsRequest) {
 // take stores a batch, or says why it is rejected. An error means that it could
 // not be stored.
 func (s *Server) take(req *pb.ReportResultsRequest, address string) (rejected string, err error) {
+	if !isName(req.GetSpool()) {
+		return "this is no spool's id", nil
+	}
 	if req.GetEvent() != nil {
 		return s.takeEvent(req)
 	}

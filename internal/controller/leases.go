@@ -3,6 +3,8 @@ package controller
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -69,13 +71,20 @@ func (s *Server) effects(p *session, k store.Key, e lease.Event) ([]lease.Effect
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range effects {
-		if f == lease.Drop {
-			s.drop(p, k, e)
-		}
+	if slices.Contains(effects, lease.Drop) {
+		s.drop(p, k, e)
+	} else if c.Phase == lease.Held && s.isPaused(k.Survey) {
+		// It was not there to hear of the pause, or the lease was on its way.
+		_ = p.send(&pb.SessionResponse{Message: &pb.SessionResponse_Cancel{Cancel: &pb.Cancel{Ref: ref(c)}}})
 	}
 	s.carryOut(c, effects)
 	return effects, nil
+}
+
+// isPaused reports whether a survey is paused, as far as it is known here.
+func (s *Server) isPaused(survey string) bool {
+	v, ok := s.running(survey)
+	return ok && v.paused.Load()
 }
 
 // drop tells a probe that a lease is not its own.
@@ -89,7 +98,9 @@ func (s *Server) drop(p *session, k store.Key, e lease.Event) {
 	default:
 		return
 	}
-	s.tell(p.probe, &pb.Cancel{Ref: r, Forget: true})
+	// Over this session, before the answer that it may wait for; the next one
+	// compares what is held.
+	_ = p.send(&pb.SessionResponse{Message: &pb.SessionResponse_Cancel{Cancel: &pb.Cancel{Ref: r, Forget: true}}})
 }
 
 func (s *Server) refused(p *session, r *pb.LeaseRefused) {
@@ -112,4 +123,15 @@ func (s *Server) refused(p *session, r *pb.LeaseRefused) {
 	}
 }
 
-func keyOf(r *pb.LeaseRef) store.Key { return store.Key{Survey: r.GetSurvey(), Chunk: r.GetChunk()} }
+// keyOf is the chunk of a lease as a probe names it. No survey has the name "".
+func keyOf(r *pb.LeaseRef) store.Key {
+	if !isName(r.GetSurvey()) {
+		return store.Key{}
+	}
+	return store.Key{Survey: r.GetSurvey(), Chunk: r.GetChunk()}
+}
+
+// isName reports whether a store can be asked for what is called so: PostgreSQL
+// takes no zero byte and has no index for what is long, and its refusal must not
+// look like trouble of the store.
+func isName(s string) bool { return len(s) <= 64 && strings.IndexByte(s, 0) < 0 }

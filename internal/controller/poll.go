@@ -31,6 +31,7 @@ func (s *Server) poll() {
 }
 
 func (s *Server) look() error {
+	here := s.all() // first: what is started from here on may not be in the answer
 	running, err := s.cfg.Store.Surveys(s.ctx)
 	if err != nil {
 		return err
@@ -42,7 +43,7 @@ func (s *Server) look() error {
 			s.log.Error("a survey cannot be taken up", "survey", rec.ID, "reason", err)
 		}
 	}
-	for _, v := range s.all() {
+	for _, v := range here {
 		switch {
 		case !known[v.rec.ID]:
 			s.forget(v) // another controller ended it
@@ -84,11 +85,13 @@ func (s *Server) adopt(rec store.Survey) error {
 		if v, err = s.start(s.ctx, rec); err != nil {
 			return err
 		}
-		if rec.Cancel {
-			if err := s.cancelChunks(s.ctx, rec.ID); err != nil {
-				return err
-			}
+	}
+	// Who cancelled it may have died before all of its chunks were told.
+	if rec.Cancel && !v.cancelled.Load() {
+		if err := s.cancelChunks(s.ctx, rec.ID); err != nil {
+			return err
 		}
+		v.cancelled.Store(true)
 	}
 	if was := v.paused.Swap(rec.Paused); rec.Paused && !was {
 		s.recall(rec.ID)

@@ -46,12 +46,14 @@ type session struct {
 	over chan struct{} // closed when it has ended
 	poke chan struct{} // credit came
 
-	mu     sync.Mutex
-	begun  bool                  // Welcome was sent: nothing comes before it
-	early  []*pb.SessionResponse // what would have
-	stream grpc.BidiStreamingServer[pb.SessionRequest, pb.SessionResponse]
-	credit uint64 // leases of this session the probe takes in all
-	sent   uint64 // leases that were sent
+	stream  grpc.BidiStreamingServer[pb.SessionRequest, pb.SessionResponse]
+	sending sync.Mutex            // a stream is for one sender at a time; it may wait for the probe
+	begun   bool                  // Welcome was sent: nothing comes before it
+	early   []*pb.SessionResponse // what would have
+
+	mu     sync.Mutex // nobody waits for anything who has it
+	credit uint64     // leases of this session the probe takes in all
+	sent   uint64     // leases that were sent
 	// offers are those of this session that were not answered.
 	offers map[store.Key]bool
 	rate   float64         // limit that it was told; 0: none
@@ -74,26 +76,33 @@ func (p *session) near() measure.NearPath {
 	return measure.NearPath(p.status.GetNearPath())
 }
 
-// send sends; a stream is for one sender at a time.
+// send sends, or keeps it until the session has begun.
 func (p *session) send(m *pb.SessionResponse) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.sending.Lock()
+	defer p.sending.Unlock()
 	if !p.begun {
 		p.early = append(p.early, m)
 		return nil
 	}
+	return p.write(m)
+}
+
+// write sends. A probe that takes nothing is gone as much as one that says
+// nothing: its session ends, for others wait to tell it something.
+func (p *session) write(m *pb.SessionResponse) error {
+	defer time.AfterFunc(staleAfter(p.interval), p.stop).Stop()
 	return p.stream.Send(m)
 }
 
 // begin sends Welcome, and what had to wait for it.
 func (p *session) begin(w *pb.Welcome) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.sending.Lock()
+	defer p.sending.Unlock()
 	p.begun = true
-	err := p.stream.Send(&pb.SessionResponse{Message: &pb.SessionResponse_Welcome{Welcome: w}})
+	err := p.write(&pb.SessionResponse{Message: &pb.SessionResponse_Welcome{Welcome: w}})
 	for _, m := range p.early {
 		if err == nil {
-			err = p.stream.Send(m)
+			err = p.write(m)
 		}
 	}
 	p.early = nil
@@ -152,10 +161,16 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.S
 	}
 	s.log.Debug("session", "probe", p.probe, "host", p.hostname, "held", len(hello.GetHeld()))
 
-	// Nothing but the end of this function ends a Recv, so it waits elsewhere.
-	heard := make(chan error, 1)
+	// Nothing but the end of this function ends a Recv, or a Send of which the
+	// probe takes nothing, so both wait elsewhere.
+	heard, dispatched := make(chan error, 1), make(chan struct{})
 	go func() { heard <- s.listen(p); stop() }()
-	s.dispatch(ctx, p)
+	s.wg.Go(func() { s.dispatch(ctx, p); close(dispatched) })
+	select {
+	case <-dispatched:
+	case <-ctx.Done():
+		await(dispatched, time.Second) // it may have a lease in hand
+	}
 	select {
 	case err := <-heard:
 		return err
@@ -163,6 +178,16 @@ func (s *Server) Session(stream grpc.BidiStreamingServer[pb.SessionRequest, pb.S
 		return errStopping
 	default:
 		return status.Error(codes.Aborted, "the session was ended")
+	}
+}
+
+// await waits for c to be closed, but no longer than that.
+func await(c <-chan struct{}, patience time.Duration) {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case <-c:
+	case <-late.C:
 	}
 }
 
@@ -296,10 +321,22 @@ func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error
 			delete(held, name{c.Key, c.Epoch})
 		}
 	}
-	if err := together(chunks, func(c store.Chunk) error { return s.apply(p, c.Key, events[c.Key]) }); err != nil {
+	var lost []*pb.LeaseRef // that became another's meanwhile
+	var mu sync.Mutex
+	err = together(chunks, func(c store.Chunk) error {
+		effects, err := s.effects(p, c.Key, events[c.Key])
+		if slices.Contains(effects, lease.Drop) {
+			mu.Lock()
+			lost = append(lost, ref(c))
+			mu.Unlock()
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	w := &pb.Welcome{
+		Drop:    lost,
 		Session: p.id, Protocol: protocol, HeartbeatInterval: durationpb.New(p.interval), Ttl: durationpb.New(p.ttl),
 		MaxAge: durationpb.New(s.cfg.MaxAge), ServerTime: timestamppb.New(s.cfg.Now()), Reflectors: s.cfg.Reflectors,
 	}

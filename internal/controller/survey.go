@@ -37,6 +37,8 @@ type survey struct {
 	settled bool // guarded by putting: the controller ends in good order
 	paused  atomic.Bool
 
+	cancelled atomic.Bool // and all of its chunks were told
+
 	asking  sync.Mutex
 	asked   time.Time
 	missing []string // probes that it waits for, as of asked

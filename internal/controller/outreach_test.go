@@ -1,0 +1,55 @@
+package controller_test
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"tfofleet/internal/controller"
+	"tfofleet/internal/lease"
+	"tfofleet/internal/store"
+	pb "tfofleet/proto/tfofleet/v1"
+)
+
+// lent is a store that whoever has it does not close.
+type lent struct{ store.Store }
+
+func (lent) Close() error { return nil }
+
+// TestSurveyOutOfReach: a controller that cannot reach the dataset of a survey,
+// which another one has started, does not offer its chunks without end.
+func TestSurveyOutOfReach(t *testing.T) {
+	t.Parallel()
+	dir, rules := t.TempDir(), lease.DefaultRules(10*time.Second)
+	st, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: rules})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	var rigs [2]*rig
+	for i, place := range []string{"surveys", "nowhere"} {
+		rigs[i], err = serve(controller.Config{
+			Dir: filepath.Join(dir, place), Dataset: func(id string) string { return filepath.Join(dir, place, id) },
+			Store: lent{st}, Name: place, Shared: true, TTL: rules.TTL,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(rigs[i].close)
+	}
+	id := rigs[0].survey(t, 3, spec())
+	s := rigs[1].raw(t)
+	if _, err := s.hello(&pb.Hello{Probe: "fra", Instance: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	s.credit(1)
+	time.Sleep(3 * time.Second)
+	// A question about a lease that never was changes nothing, and tells the chunk.
+	c, _, err := st.Apply(ctx, store.Key{Survey: id}, lease.StreamLost{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Epoch == 0 || c.Epoch > 10 {
+		t.Errorf("it was offered %d times in 3 s", c.Epoch)
+	}
+}
