@@ -307,3 +307,30 @@ func TestNoFaultWherePlainFailsToo(t *testing.T) {
 		}
 	}
 }
+
+// TestFlakyTargets: a target that fails now and then, whatever comes, is hardly
+// ever given a fault. That its last three plain attempts failed may still be.
+func TestFlakyTargets(t *testing.T) {
+	const each, share = 2000, 0.4
+	for _, target := range []path{noSupport, healthy} {
+		for _, end := range []tfo.End{tfo.EndRefused, tfo.EndTimeout, tfo.EndClosed, tfo.EndSilent} {
+			seed, faults := rand.Uint64(), 0
+			rng := rand.New(rand.NewPCG(seed, 6))
+			for range each {
+				_, v, _ := walk(t, Standard, func(step Step, cookie []byte, a []tfo.Evidence) tfo.Evidence {
+					ev := target(step, cookie, a)
+					if rng.Float64() < share {
+						return with(ev, ended(end))
+					}
+					return ev
+				})
+				if v.Fault() && v != ClientBlocked {
+					faults++
+				}
+			}
+			if faults > each*4/100 {
+				t.Errorf("seed %d, %v: %d of %d", seed, end, faults, each)
+			}
+		}
+	}
+}
