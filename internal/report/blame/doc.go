@@ -13,7 +13,8 @@
 //   - vantage: what is wrong was seen by vantage points that are broken for it,
 //     or whose own self-test found a box near them that explains it
 //     (tfo.vantage.near_path.*), and by nobody else;
-//   - target: all others agree on one fault, from two vantage points or more;
+//   - target: none of the others got further, and most of them, two at least,
+//     see one fault;
 //   - path: some others see it, some get further;
 //   - unknown: anything else. One observation, or one vantage point however
 //     often, never blames a target or a path.
