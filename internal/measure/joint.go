@@ -170,10 +170,10 @@ func Joint(s Sides) Judgement {
 		}
 	}
 	j.NAT = natOf(pairs)
-	j.Differences = differences(&s, pairs)
 	t := jointTally{s: &s, pairs: pairs, client: tallyOf(s.Plan, s.Attempts), spoilt: v.spoilt}
 	t.count()
 	j.Verdict, j.Direction, j.Doubt = t.verdict()
+	j.Differences = differences(&s, pairs, j.Verdict == JointProxied)
 	j.CarrierNAT = j.NAT.Changing == tfo.Yes && t.of[SightCookieRefused] > 0
 	return j
 }
@@ -427,8 +427,9 @@ func triOf(b bool) tfo.Tri {
 	return tfo.No
 }
 
-// differences gathers those of all pairs, by field.
-func differences(s *Sides, pairs []Pair) (list []PathDifference) {
+// differences gathers those of all pairs, by field. The SYN of somebody else tells
+// what that one sends, and is asked for where all are his.
+func differences(s *Sides, pairs []Pair, proxied bool) (list []PathDifference) {
 	type key struct {
 		field  SynField
 		option uint8
@@ -438,7 +439,7 @@ func differences(s *Sides, pairs []Pair) (list []PathDifference) {
 	of := map[SynField]int{}
 	for i := range pairs {
 		p := &pairs[i]
-		if p.Arrival == nil {
+		if p.Arrival == nil || p.Sight == SightOther && !proxied {
 			continue
 		}
 		var payload []byte

@@ -254,6 +254,22 @@ func TestJointNeighbours(t *testing.T) {
 	}
 }
 
+// TestJointOthersSYN: that somebody else's SYN came in an attempt's place is no
+// rewriting of the attempt's.
+func TestJointOthersSYN(t *testing.T) {
+	s, by := cleanSides(), road{proxy: true}
+	other := by.ride(Standard)
+	a := *other.Arrivals[0]
+	a.Request = TaggedPayload(PayloadHTTP, nil, Target{Addr: roadListener.Addr(), Port: 80}, Tag{s.Nonce, len(s.Attempts)}).Bytes
+	s.Attempts, s.Arrivals = append(s.Attempts, other.Attempts[0]), append(s.Arrivals, &a)
+	if j := Joint(s); j.Pairs[len(j.Pairs)-1].Sight != SightOther || len(j.Differences) > 0 {
+		t.Error(show(j))
+	}
+	if j := Joint(other); j.Verdict != JointProxied || len(j.Differences) == 0 {
+		t.Error(show(j))
+	}
+}
+
 // TestJointDirection: a direction is named where the two ends show one.
 func TestJointDirection(t *testing.T) {
 	r := road{}
