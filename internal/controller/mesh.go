@@ -50,6 +50,7 @@ type meshRun struct {
 	members  map[string]*meshMember // by probe
 	pairs    []mesh.Pair
 	nonces   []measure.Nonce // by pair
+	own      map[measure.Nonce]bool
 	results  []*measure.Measurement
 	state    pb.RunMeshResponse
 	writer   *dataset.Writer
@@ -143,7 +144,7 @@ func (m *meshRun) askToConnect() {
 		}
 	}
 	m.pairs = mesh.Plan(probes, m.families(), m.req.GetSeed())
-	m.nonces = make([]measure.Nonce, len(m.pairs))
+	m.nonces, m.own = make([]measure.Nonce, len(m.pairs)), make(map[measure.Nonce]bool, len(m.pairs))
 	m.results = make([]*measure.Measurement, len(m.pairs))
 	m.state.Planned = uint32(len(m.pairs))
 	for i := range probes {
@@ -152,6 +153,7 @@ func (m *meshRun) askToConnect() {
 		work := &pb.ConnectTask{Plan: m.req.GetPlan(), Payload: pb.Payload_PAYLOAD_AUTO, Timeout: m.req.GetTimeout(), Rate: m.req.GetRate()}
 		for _, pair := range mesh.Of(m.pairs, name) {
 			m.nonces[pair.Index] = measure.NewNonce()
+			m.own[m.nonces[pair.Index]] = true
 			peer := &pb.Peer{Index: uint32(pair.Index), Nonce: m.nonces[pair.Index][:], Port: uint32(pair.Port)}
 			for _, a := range pair.Address {
 				peer.Addresses = append(peer.Addresses, a.AsSlice())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,7 @@ import (
 	"tfofleet/internal/lease"
 	"tfofleet/internal/measure"
 	"tfofleet/internal/store"
+	"tfofleet/internal/tfo"
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
@@ -393,6 +395,31 @@ func TestMeshTroubles(t *testing.T) {
 			},
 			planned: 12, lost: map[string]int{"ba": 2, "bc": 2, "ab": 2, "cb": 2},
 			troubles: []string{"probe b reports arrivals that cannot be read", "probe b reports measurements that cannot be read"},
+		}, {
+			name: "is connected to by strangers without end",
+			b: func(_ *rig, b *member) {
+				b.take = func(w *work) *pb.TaskState {
+					if w.kind() == "listen" {
+						part := &pb.ArrivalBatch{}
+						for i := range 500 {
+							part.Arrivals = append(part.Arrivals, measure.ArrivalToWire(&tfo.Arrival{
+								Accepted: time.Now(), Peer: netip.AddrPortFrom(address(i), 1), Local: netip.MustParseAddrPort("192.0.2.1:80"),
+							}))
+						}
+						arrivals, err := measure.EncodeArrivals(part)
+						if err != nil {
+							b.t.Error(err)
+						}
+						go func() {
+							for range 3 {
+								w.send(&pb.ReportTaskRequest{Arrivals: arrivals})
+							}
+						}()
+					}
+					return nil
+				}
+			},
+			planned: 12, lost: map[string]int{"ab": 2, "cb": 2}, troubles: []string{"probe b has more connections of strangers than can be kept"},
 		}, {
 			name: "reports what is not its own",
 			b: func(_ *rig, b *member) {

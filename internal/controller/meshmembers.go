@@ -36,6 +36,7 @@ type meshMember struct {
 	connectOver     bool
 	peers, reported int // pairs of which it is the client, and its results
 	arrivals        []*tfo.Arrival
+	strangers       int // of these, those that do not say that they are of the mesh
 	alarms          []tfo.Alarm
 }
 

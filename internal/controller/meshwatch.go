@@ -7,6 +7,7 @@ import (
 
 	"tfofleet/internal/measure"
 	"tfofleet/internal/targets"
+	"tfofleet/internal/tfo"
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
@@ -113,7 +114,8 @@ func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 				m.trouble(p, "reports arrivals that cannot be read: "+err.Error())
 				continue
 			}
-			p.arrivals, p.alarms = append(p.arrivals, arrivals...), append(p.alarms, alarms...)
+			p.alarms = append(p.alarms, alarms...)
+			m.arrived(p, arrivals)
 		}
 		if len(part.GetMeasurements()) > 0 {
 			ms, err := measure.DecodeBatch(part.GetMeasurements())
@@ -143,6 +145,28 @@ func (m *meshRun) heard(p *meshMember, parts []*pb.ReportTaskRequest) {
 				}
 			}
 		}
+	}
+}
+
+// strangers is how many arrivals are kept of a probe that do not say that they are
+// of the mesh, beside ten for each that it measures itself. A part of the mesh may
+// be among them, where its payload was stripped; but anybody may connect to an open
+// port, as often as he likes.
+const strangers = 1000
+
+// arrived keeps what reached the listeners of a probe.
+func (m *meshRun) arrived(p *meshMember, arrivals []*tfo.Arrival) {
+	for _, a := range arrivals {
+		tag, tagged := measure.TagOf(a.Request)
+		if own := tagged && m.own[tag.Nonce]; !own {
+			if p.strangers >= strangers+10*p.peers {
+				p.deaf = true
+				m.troubleOnce(p, "has more connections of strangers than can be kept")
+				continue
+			}
+			p.strangers++
+		}
+		p.arrivals = append(p.arrivals, a)
 	}
 }
 
