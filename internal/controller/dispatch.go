@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"tfofleet/internal/lease"
 	"tfofleet/internal/measure"
@@ -42,7 +43,7 @@ func (s *Server) dispatch(ctx context.Context, p *session) {
 func (p *session) hasCredit() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.sent < p.credit
+	return p.sent < p.credit && !time.Now().Before(p.rest)
 }
 
 // offer sends a lease that was claimed. The error is one of the stream.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -111,7 +112,8 @@ func (s *Server) refused(p *session, r *pb.LeaseRefused) {
 	if !busy {
 		s.log.Warn("lease refused", "probe", p.probe, "survey", k.Survey, "chunk", k.Chunk, "reason", reason, "detail", r.GetDetail())
 	}
-	effects, _ := s.effects(p, k, lease.Refuse{Probe: p.probe, Epoch: r.GetRef().GetEpoch(), Busy: busy}) // or its time runs out
+	excused := !busy && p.refused(s.others(p, k.Survey))
+	effects, _ := s.effects(p, k, lease.Refuse{Probe: p.probe, Epoch: r.GetRef().GetEpoch(), Busy: busy || excused}) // or its time runs out
 	for _, f := range effects {
 		if f == lease.Finish && !busy {
 			// It is told with the survey: nobody reads the log of a survey
@@ -121,6 +123,61 @@ func (s *Server) refused(p *session, r *pb.LeaseRefused) {
 			s.trouble.failed(writeLeases, err)
 		}
 	}
+}
+
+// A probe that refuses what another one takes has a fault of its own, such as too
+// few open files. That must not use up the offers of a chunk: it has to rest, and
+// others are asked. Where there is none, or all refuse, the survey is to end.
+const (
+	longestRest = time.Minute
+	maxExcused  = 20 // refusals in a row; none of the others may ever come to it
+)
+
+// refused notes a refusal, and reports whether the chunk is not to count it.
+func (p *session) refused(others bool) (excused bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refusals++
+	if others {
+		p.rest = time.Now().Add(min(time.Second<<min(p.refusals, 10), longestRest))
+	}
+	return others && p.refusals <= maxExcused
+}
+
+// accepted notes that a lease was.
+func (p *session) accepted() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refusals = 0
+}
+
+// others reports whether another probe may take what p refuses of a survey. Those
+// that are connected elsewhere count only where p is the only one here: whether
+// they refuse is not known.
+func (s *Server) others(p *session, survey string) bool {
+	v, ok := s.running(survey)
+	if !ok || v.rec.Mode == store.Every {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	alone := true
+	for _, q := range s.sessions {
+		if q == p || len(v.rec.Probes) > 0 && !slices.Contains(v.rec.Probes, q.probe) {
+			continue
+		}
+		if !q.refuses() {
+			return true
+		}
+		alone = false
+	}
+	return alone && s.elsewhere > 0
+}
+
+func (p *session) refuses() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refusals > 0
 }
 
 // keyOf is the chunk of a lease as a probe names it. No survey has the name "".

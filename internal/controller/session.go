@@ -56,9 +56,13 @@ type session struct {
 	sent   uint64     // leases that were sent
 	// offers are those of this session that were not answered.
 	offers map[store.Key]bool
-	rate   float64         // limit that it was told; 0: none
-	held   []*pb.HeldLease // as it last said
-	status *pb.ProbeStatus // as it last said
+	// refusals are those in a row that were not for want of room, rest is until
+	// when it is offered nothing for them.
+	refusals int
+	rest     time.Time
+	rate     float64         // limit that it was told; 0: none
+	held     []*pb.HeldLease // as it last said
+	status   *pb.ProbeStatus // as it last said
 }
 
 // record is what all controllers are shown of the session, as [store.Session]
@@ -394,6 +398,7 @@ func (s *Server) listen(p *session) error {
 		case *pb.SessionRequest_LeaseAccepted:
 			r := m.LeaseAccepted.GetRef()
 			s.answered(p, keyOf(r))
+			p.accepted()
 			_ = s.apply(p, keyOf(r), lease.Accept{Probe: p.probe, Epoch: r.GetEpoch(), TTL: p.ttl}) // the next heartbeat says it again
 		case *pb.SessionRequest_LeaseRefused:
 			s.refused(p, m.LeaseRefused)
