@@ -198,10 +198,10 @@ func TestClassify(t *testing.T) {
 		{"silence twice, then fine", join(one(ok, got34), repeat(2, mute, ok), one(allGood, allGood, allGood, ok)), Supported, nil, nil},
 
 		// client_blocked
-		{"M18 plain fails after Fast Open", one(ok, got34, dead, down, down, down), ClientBlocked, []Condition{CondBroken}, []Condition{CondTransient}},
-		{"M18 blocked at the close", one(ok, got34, allGood, allGood, down, down, down), ClientBlocked, nil, nil},
+		{"M18 plain fails after Fast Open", join(one(ok, got34, dead), repeat(5, down)), ClientBlocked, []Condition{CondBroken}, []Condition{CondTransient}},
+		{"M18 blocked at the close", join(one(ok, got34, allGood, allGood), repeat(5, down)), ClientBlocked, nil, nil},
 		{"down for a moment only", one(ok, got34, dead, down, ok, allGood, allGood, ok), Supported, []Condition{CondTransient}, nil},
-		{"down twice is not a block", one(ok, got34, allGood, allGood, down, down), Inconclusive, nil, nil},
+		{"down four times is not a block", join(one(ok, got34, allGood, allGood), repeat(4, down)), Inconclusive, nil, nil},
 
 		// offline
 		{"refused", one(plain(tfo.EndRefused), plain(tfo.EndRefused), with(ask34, ended(tfo.EndRefused))), Offline, []Condition{CondOffline, CondOfflineRefused}, []Condition{CondAnsweredRST, CondBroken}},

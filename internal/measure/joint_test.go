@@ -159,7 +159,7 @@ func TestJointNeighbours(t *testing.T) {
 		{"the client is blocked after Fast Open", func() Sides {
 			r := road{}
 			s := r.ride(Standard)
-			s.Attempts = append(s.Attempts[:4:4], down, down, down)
+			s.Attempts = append(s.Attempts[:4:4], repeat(5, down)...)
 			return s
 		}, JointClientBlocked, 0},
 		{"RST to SYN data", func() Sides {
@@ -285,7 +285,7 @@ func TestJointDirection(t *testing.T) {
 		{"SYNs with data are refused, and never arrive", slices.Concat(s.Attempts[:2], repeat(3, refused(2), ok)), s.Arrivals[:2], JointReset, Forward},
 		{"requests are refused: had they arrived, they would have left no trace", slices.Concat(s.Attempts[:1], repeat(3, refused(1), ok)), s.Arrivals[:1], JointReset, DirectionUnknown},
 		{"the SYN arrived, and somebody refused it", slices.Concat(s.Attempts[:2], one(refused(2)), one(ok), repeat(2, rst, ok)), s.Arrivals[:3], JointReset, DirectionUnknown},
-		{"the client is blocked after Fast Open", slices.Concat(s.Attempts[:4], one(down, down, down)), s.Arrivals[:4], JointClientBlocked, DirectionUnknown},
+		{"the client is blocked after Fast Open", slices.Concat(s.Attempts[:4], repeat(5, down)), s.Arrivals[:4], JointClientBlocked, DirectionUnknown},
 		{"plain ones are refused as well", slices.Concat(s.Attempts[:2], repeat(3, refused(2), plain(tfo.EndRefused), ok)), s.Arrivals[:2], JointInconclusive, DirectionUnknown},
 		{"some requests are refused, others are not", slices.Concat(s.Attempts[:2], one(refused(1), ok, refused(1), ok, refused(1), ok)), s.Arrivals[:2], JointInconclusive, DirectionUnknown},
 	} {

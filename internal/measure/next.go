@@ -46,7 +46,7 @@ func Next(plan Plan, attempts []tfo.Evidence) (Step, bool) {
 	if t.lastFinding.suspect() {
 		return plain, true
 	}
-	if t.failRun > 0 && t.failRun < 3 {
+	if t.failRun > 0 && t.failRun < blockRun {
 		plain.Delay = retryDelay
 		return plain, true
 	}
@@ -72,7 +72,7 @@ func (t *tally) opening() (Step, bool) {
 		return Step{Kind: tfo.KindPlain, Delay: retryDelay}, true
 	case t.tfo == 0:
 		return t.fastOpen(), true
-	case t.established() && t.failRun < 3:
+	case t.established() && t.failRun < blockRun:
 		return Step{Kind: tfo.KindPlain, Delay: retryDelay}, true
 	}
 	return Step{}, false

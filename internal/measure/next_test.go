@@ -189,7 +189,7 @@ func TestLadder(t *testing.T) {
 		{"reset", Standard, always(rst), "prdpdpdp", Reset},
 		{"flow black-holed", Standard, always(dead), "prdpdpdp", FlowBlackholed},
 		{"black-holed after the handshake", Standard, always(mute), "prdpdpdp", BlackholedAfterHandshake},
-		{"blocked", Standard, blocked, "prdppp", ClientBlocked},
+		{"blocked", Standard, blocked, "prdppppp", ClientBlocked},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -309,7 +309,7 @@ func TestNoFaultWherePlainFailsToo(t *testing.T) {
 }
 
 // TestFlakyTargets: a target that fails now and then, whatever comes, is hardly
-// ever given a fault. That its last three plain attempts failed may still be.
+// ever given a fault.
 func TestFlakyTargets(t *testing.T) {
 	const each, share = 2000, 0.4
 	for _, target := range []path{noSupport, healthy} {
@@ -324,11 +324,11 @@ func TestFlakyTargets(t *testing.T) {
 					}
 					return ev
 				})
-				if v.Fault() && v != ClientBlocked {
+				if v.Fault() {
 					faults++
 				}
 			}
-			if faults > each*4/100 {
+			if faults > each*6/100 {
 				t.Errorf("seed %d, %v: %d of %d", seed, end, faults, each)
 			}
 		}

@@ -125,6 +125,11 @@ func (f finding) needs() int {
 	return 3
 }
 
+// blockRun is how many plain failures in a row, after Fast Open, prove a block:
+// of targets that fail one time in five, three in a row would accuse one in
+// seventy.
+const blockRun = 5
+
 // maxTries bounds the Fast Open attempts of a measurement whose tries disagree.
 const maxTries = 12
 
@@ -141,7 +146,7 @@ func (t *tally) bad() int {
 func (t *tally) fault() Verdict {
 	enough := func(f finding) bool { return t.of[f] >= f.needs() }
 	switch {
-	case t.failRun >= 3 && t.plainOK > 0 && t.tfo > 0:
+	case t.failRun >= blockRun && t.plainOK > 0 && t.tfo > 0:
 		return ClientBlocked
 	case t.of[replaced] >= 3 || t.of[replaced] >= 2 && t.good() > 0 && t.tfo >= 5:
 		// No loss makes a target refuse a cookie and issue another. One
