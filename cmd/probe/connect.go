@@ -123,7 +123,7 @@ func (f *connectFlags) measure(ctx context.Context, w io.Writer, target measure.
 			}
 		}
 		done := make(chan measure.Measurement, 1)
-		r.Submit(target, func(m measure.Measurement) { done <- m })
+		r.Submit(target, nil, func(m measure.Measurement) { done <- m })
 		m := <-done
 		if m.Outcome != measure.OutcomeMeasured {
 			return all, fail(exitInterrupted, errors.New("interrupted"))

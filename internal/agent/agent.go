@@ -23,9 +23,10 @@ import (
 
 // Runner makes measurements. It is measure.Runner but for tests.
 type Runner interface {
-	// Submit queues one target, whose address is known. done is called exactly
-	// once, from a goroutine of the engine, and must not block.
-	Submit(t measure.Target, done func(measure.Measurement))
+	// Submit queues one target, whose address is known. begun is called when its
+	// turn has come, before its first SYN, done exactly once, at its end; both by a
+	// goroutine of the engine, which they must not block.
+	Submit(t measure.Target, begun func(), done func(measure.Measurement))
 	// SetRate bounds new connections per second from now on; 0: they are not
 	// bounded. It may be called at any time.
 	SetRate(rate float64)
@@ -318,7 +319,7 @@ func (a *Agent) begin(w *work, l *pb.Lease) (pb.RefusalReason, error) {
 		}
 		e = newExecutor(a, w.ref.GetSurvey(), l.GetSpec(), runner)
 		a.executors[w.ref.GetSurvey()], a.running[e] = e, true
-		runner.SetRate(a.rateFor(l.GetSpec()))
+		e.setRate(a.rateFor(l.GetSpec()))
 	}
 	w.executor = e
 	a.works[w.name] = w

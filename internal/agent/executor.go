@@ -28,7 +28,7 @@ type executor struct {
 	ctx     context.Context // until stop
 	cancel  context.CancelFunc
 	slots   chan struct{} // targets between take and done
-	lane    chan struct{} // of these, those that are marked as started or will be next, where that is kept
+	lane    *lane         // of these, those that are ahead of the runner, where marks are kept
 	lookups chan struct{} // names being resolved
 	asking  sync.WaitGroup
 	fed     chan struct{} // the feeder has ended
@@ -49,12 +49,11 @@ type executor struct {
 
 func newExecutor(a *Agent, survey string, spec *pb.SurveySpec, runner Runner) *executor {
 	// More than run at a time, so that the runner never waits for us: for names,
-	// and for the mark of what is next. Not many more have that mark, for a crash
-	// interrupts them all.
+	// and for the mark of what is next.
 	n := spec.GetConcurrency()
 	e := &executor{
 		agent: a, survey: survey, spec: spec, runner: runner, names: newResolver(a.cfg.DialDNS), shared: newShared(sharedEntries),
-		slots: make(chan struct{}, 2*n+64), lane: make(chan struct{}, n+n/2+16), paceSince: time.Now(), lookups: make(chan struct{}, maxLookups),
+		slots: make(chan struct{}, 2*n+64), lane: newLane(n), paceSince: time.Now(), lookups: make(chan struct{}, maxLookups),
 		fed: make(chan struct{}), added: make(chan struct{}, 1),
 	}
 	e.rest = time.AfterFunc(idleAfter, func() { e.agent.retire(e) })
@@ -210,19 +209,20 @@ func (e *executor) enter() bool {
 	if e.agent.cfg.Spool == nil {
 		return true
 	}
-	select {
-	case e.lane <- struct{}{}:
-		return true
-	case <-e.ctx.Done():
-		return false
-	}
+	return e.lane.enter(e.ctx)
 }
 
 // leave gives the place back.
 func (e *executor) leave() {
 	if e.agent.cfg.Spool != nil {
-		<-e.lane
+		e.lane.leave()
 	}
+}
+
+// setRate bounds new connections per second from now on.
+func (e *executor) setRate(rate float64) {
+	e.runner.SetRate(rate)
+	e.lane.pace(rate)
 }
 
 // begin resolves a target that has a slot and a place in the lane, if it has to

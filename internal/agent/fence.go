@@ -119,7 +119,7 @@ func (e *executor) window() int {
 		e.pace = float64(e.begun) / d.Seconds()
 		e.paceSince, e.begun = time.Now(), 0
 	}
-	return max(cap(e.lane), int(e.pace*interval.Seconds()/2))
+	return max(e.lane.size(), int(e.pace*interval.Seconds()/2))
 }
 
 // line are the leases that have targets to begin, in order; with the lock held.

@@ -169,9 +169,9 @@ type submitted struct {
 	note func(measure.Target)
 }
 
-func (r submitted) Submit(t measure.Target, done func(measure.Measurement)) {
+func (r submitted) Submit(t measure.Target, begun func(), done func(measure.Measurement)) {
 	r.note(t)
-	r.Runner.Submit(t, done)
+	r.Runner.Submit(t, begun, done)
 }
 
 // fenced is a probe in a bubble that measures one target at a time.

@@ -89,9 +89,9 @@ func TestCrashBetweenStartAndResult(t *testing.T) {
 // onlyTake takes targets and never ends them.
 type onlyTake struct{ started chan struct{} }
 
-func (r onlyTake) Submit(measure.Target, func(measure.Measurement)) { r.started <- struct{}{} }
-func (onlyTake) SetRate(float64)                                    {}
-func (onlyTake) Stop()                                              {}
+func (r onlyTake) Submit(measure.Target, func(), func(measure.Measurement)) { r.started <- struct{}{} }
+func (onlyTake) SetRate(float64)                                            {}
+func (onlyTake) Stop()                                                      {}
 
 // TestCrashBeforeStart: what was accepted and never started is measured after
 // the crash, as if nothing had been.

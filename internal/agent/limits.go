@@ -34,7 +34,7 @@ func (a *Agent) PolicyReloaded() {
 // so that the bound of each is that of all.
 func (a *Agent) setRates() {
 	for e := range a.running {
-		e.runner.SetRate(a.rateFor(e.spec))
+		e.setRate(a.rateFor(e.spec))
 	}
 }
 

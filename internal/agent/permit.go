@@ -49,10 +49,16 @@ func (e *executor) start(w *work, t measure.Target, key netip.AddrPort) {
 			return
 		}
 	}
-	e.agent.active.Add(1)
-	e.runner.Submit(t, func(m measure.Measurement) {
-		e.agent.active.Add(-1)
+	begun := func() {
+		e.agent.active.Add(1)
 		e.leave()
+	}
+	e.runner.Submit(t, begun, func(m measure.Measurement) {
+		if m.Outcome == 0 { // never begun
+			e.leave()
+		} else {
+			e.agent.active.Add(-1)
+		}
 		e.settle(w, m, key)
 	})
 }

@@ -248,7 +248,7 @@ func survey(t *testing.T, l *lab.Lab, plan measure.Plan, p lab.Placed) []measure
 			continue
 		}
 		wg.Add(1)
-		r.Submit(measure.Target{Addr: a, Port: p.Port}, func(m measure.Measurement) {
+		r.Submit(measure.Target{Addr: a, Port: p.Port}, nil, func(m measure.Measurement) {
 			mu.Lock()
 			defer mu.Unlock()
 			out = append(out, m)

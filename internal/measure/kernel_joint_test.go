@@ -74,7 +74,7 @@ func (p *probeAt) measureAll(t *testing.T, mesh *lab.Mesh, ms []*meeting, plan m
 			addr = to.V6
 		}
 		wg.Add(1)
-		r.Submit(measure.Target{Item: uint64(i), Addr: addr, Port: m.port}, func(got measure.Measurement) { m.m = got; wg.Done() })
+		r.Submit(measure.Target{Item: uint64(i), Addr: addr, Port: m.port}, nil, func(got measure.Measurement) { m.m = got; wg.Done() })
 	}
 	wg.Wait()
 }

@@ -39,7 +39,7 @@ func surveyWithin(t *testing.T, l *lab.Lab, plan measure.Plan, timeout time.Dura
 	var wg sync.WaitGroup
 	for i, target := range targets {
 		wg.Add(1)
-		r.Submit(target, func(m measure.Measurement) { out[i] = m; wg.Done() })
+		r.Submit(target, nil, func(m measure.Measurement) { out[i] = m; wg.Done() })
 	}
 	wg.Wait()
 	return out

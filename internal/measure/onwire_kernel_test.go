@@ -54,7 +54,7 @@ func TestWireConditions(t *testing.T) {
 		var wg sync.WaitGroup
 		for i, target := range targets {
 			wg.Add(1)
-			r.Submit(target, func(m measure.Measurement) { out[i] = m; wg.Done() })
+			r.Submit(target, nil, func(m measure.Measurement) { out[i] = m; wg.Done() })
 		}
 		wg.Wait()
 		return out

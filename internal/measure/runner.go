@@ -44,13 +44,14 @@ func NewRunner(settings Settings, cfg tfo.Config) (*Runner, error) {
 	return &Runner{engine: e, settings: settings}, nil
 }
 
-// Submit queues a target whose address is known. done is called exactly once,
-// from an engine goroutine, and must not block. After Stop, a target that was
-// never started comes back with Outcome 0, one that was under way with
+// Submit queues a target whose address is known. begun, if it is set, is called
+// when its turn has come, before its first SYN, done exactly once, at its end;
+// both from an engine goroutine, which they must not block. After Stop, a target
+// that was never begun comes back with Outcome 0, one that was under way with
 // OutcomeInterrupted.
-func (r *Runner) Submit(t Target, done func(Measurement)) {
+func (r *Runner) Submit(t Target, begun func(), done func(Measurement)) {
 	t.Addr = t.Addr.Unmap()
-	r.engine.Start(&ladder{runner: r, done: done, m: Measurement{Target: t}})
+	r.engine.Start(&ladder{runner: r, turn: begun, done: done, m: Measurement{Target: t}})
 }
 
 // Capture tells how the engine's look at the wire does.
@@ -66,6 +67,7 @@ func (r *Runner) Stop() { r.engine.Stop() }
 // ladder is one measurement under way.
 type ladder struct {
 	runner  *Runner
+	turn    func() // has come
 	done    func(Measurement)
 	payload Payload
 	nonce   Nonce
@@ -81,6 +83,9 @@ func (l *ladder) Remote() netip.AddrPort { return netip.AddrPortFrom(l.m.Addr, l
 func (l *ladder) Next(last *tfo.Evidence) (tfo.Attempt, bool) {
 	if last == nil {
 		l.begun = time.Now()
+		if l.turn != nil {
+			l.turn()
+		}
 		l.payload = PayloadFor(l.runner.settings.Payload, l.runner.settings.Bytes, l.m.Target)
 		if l.runner.settings.Nonce != nil {
 			l.nonce = l.runner.settings.Nonce(l.m.Target)

@@ -53,7 +53,7 @@ func TestPermit(t *testing.T) {
 			t.Fatal(err)
 		}
 		done := make(chan measure.Measurement)
-		r.Submit(target, func(m measure.Measurement) { done <- m })
+		r.Submit(target, nil, func(m measure.Measurement) { done <- m })
 		m := <-done
 		r.Stop()
 		if m.Outcome != want || len(m.Attempts) != allowed || !slices.Equal(m.Conditions, []measure.Condition{why}) || m.Started.IsZero() {

@@ -96,7 +96,7 @@ func (c *connector) run(t *task, out *outbox) {
 		case !c.w.contacted(t):
 			done(refused(t, noContact))
 		default:
-			c.runner.Submit(t, done)
+			c.runner.Submit(t, nil, done)
 		}
 	}
 	left.Wait()

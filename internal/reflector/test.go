@@ -81,7 +81,7 @@ func run(ctx context.Context, mirror netip.AddrPort, ns tfo.NetNS, nonce measure
 	defer r.Stop()
 	defer context.AfterFunc(ctx, r.Stop)()
 	done := make(chan measure.Measurement, 1)
-	r.Submit(target(mirror), func(m measure.Measurement) { done <- m })
+	r.Submit(target(mirror), nil, func(m measure.Measurement) { done <- m })
 	return <-done, nil
 }
 

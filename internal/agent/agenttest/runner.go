@@ -49,8 +49,9 @@ type Counts struct {
 }
 
 type job struct {
-	t    measure.Target
-	done func(measure.Measurement)
+	t     measure.Target
+	begun func()
+	done  func(measure.Measurement)
 }
 
 func (r *Runner) start() {
@@ -65,7 +66,7 @@ func (r *Runner) start() {
 }
 
 // Submit implements agent.Runner.
-func (r *Runner) Submit(t measure.Target, done func(measure.Measurement)) {
+func (r *Runner) Submit(t measure.Target, begun func(), done func(measure.Measurement)) {
 	r.start()
 	r.mu.Lock()
 	r.count.Submitted++
@@ -75,7 +76,7 @@ func (r *Runner) Submit(t measure.Target, done func(measure.Measurement)) {
 		done(measure.Measurement{Target: t})
 		return
 	}
-	r.queue = append(r.queue, job{t, done})
+	r.queue = append(r.queue, job{t, begun, done})
 	r.mu.Unlock()
 	r.wake.Signal()
 }
@@ -139,6 +140,7 @@ func (r *Runner) work() {
 		r.count.MostRunning = max(r.count.MostRunning, r.count.Running)
 		r.mu.Unlock()
 
+		j.begun()
 		m := r.one(j.t)
 
 		r.mu.Lock()
