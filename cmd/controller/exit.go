@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"tfofleet/internal/store"
 )
@@ -40,22 +43,48 @@ func (c exitCode) complete() bool { return c == exitBlackhole || c == exitStaleC
 
 // ending is how a command ends when it does not simply succeed.
 type ending struct {
-	code  exitCode
-	err   error // nil when everything was said already
-	hints []string
+	code    exitCode
+	err     error // nil when everything was said already
+	hints   []string
+	unknown bool // the controller knows nothing of that name
 }
 
 func (e *ending) Error() string { return fmt.Sprint(e.err) }
 func (e *ending) Unwrap() error { return e.err }
 
-// fail returns the ending of a command; each hint is a next step. An err that
-// is an ending already stays as it is: who knew more spoke first.
+// fail returns the ending of a command; each hint is a next step, and one of a
+// wrong flag or argument is given by nextSteps. An err that is an ending already
+// stays as it is: who knew more spoke first.
 func fail(code exitCode, err error, hints ...string) *ending {
 	var e *ending
 	if errors.As(err, &e) {
 		return e
 	}
 	return &ending{code: code, err: err, hints: hints}
+}
+
+// nextSteps is the hints of the ending of cmd: where nobody knew better, its help,
+// or the list that has the name.
+func (e *ending) nextSteps(cmd *cobra.Command) []string {
+	switch {
+	case len(e.hints) > 0:
+		return e.hints
+	case e.unknown:
+		lists := "controller surveys list"
+		if l, _, err := cmd.Parent().Find([]string{"list"}); err == nil && l != cmd.Parent() {
+			lists = l.CommandPath()
+		}
+		return []string{fmt.Sprintf("%q tells what there is; --controller names another controller", lists)}
+	case e.code == exitUsage:
+		return []string{fmt.Sprintf("%q shows how it is used", cmd.CommandPath()+" --help")}
+	}
+	return nil
+}
+
+// readerLeft reports whether err is that nobody reads standard output any more.
+func readerLeft(err error) bool {
+	var p *fs.PathError
+	return errors.As(err, &p) && p.Path == os.Stdout.Name() && errors.Is(p, syscall.EPIPE)
 }
 
 // unreadable is the ending for an input file that cannot be read.

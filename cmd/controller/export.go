@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"slices"
@@ -45,6 +47,11 @@ With --out the dataset itself is copied, again only what is missing there.`,
 				if err := needDataset(dirs[0]); err != nil {
 					return err
 				}
+				if format.value == "mesh" {
+					if m, err := meshOf(dirs); m == nil {
+						return cmp.Or(err, error(fail(exitUsage, fmt.Errorf("%s is no mesh", args[0]), "--format jsonl writes the measurements of a survey")))
+					}
+				}
 				return a.results(func(w io.Writer) error { return unreadableDataset(writeExport(dirs[0], format.value, w)) })
 			})
 		},
@@ -85,7 +92,8 @@ func needDataset(dir string) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		return fail(exitNoDataset, err, "give the directory that a survey wrote: it holds survey.json")
+		return fail(exitNoDataset, err, "give the directory that a survey wrote: it holds survey.json",
+			`report and export take the id of a survey of a fleet as well: "controller surveys list" tells it, --controller names the controller`)
 	case errors.Is(err, dataset.ErrVersion):
 		return fail(exitNoDataset, err, "use the version of this program that wrote it, or a later one")
 	case errors.Is(err, dataset.ErrDamaged):

@@ -10,8 +10,11 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"tfofleet/internal/identity"
 	pb "tfofleet/proto/tfofleet/v1"
 )
 
@@ -78,7 +81,7 @@ func (a *app) reportSurvey(ctx context.Context, c pb.ControlServiceClient, s *pb
 		return err
 	}
 	if _, err := a.report(dir, format); err != nil {
-		return unreadableDataset(err)
+		return err
 	}
 	if s.GetPlanned() > 0 && s.GetRefused() == s.GetPlanned() {
 		return fail(exitAllRefused, errors.New("the policies of the probes refused every target"), "the conditions in the dataset say why: controller export "+s.GetSurvey())
@@ -104,6 +107,9 @@ func (a *app) create(ctx context.Context, c pb.ControlServiceClient, r *surveyRu
 		proto.Merge(req, r.share)
 	}
 	created, err := c.CreateSurvey(ctx, req)
+	if status.Code(err) == codes.FailedPrecondition {
+		return fail(exitUsage, errors.New(identity.Why(err)), `"controller probes list" tells which probes there are`)
+	}
 	r.id = created.GetSurvey()
 	return err
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
 )
 
 func main() {
@@ -27,6 +28,9 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
+	// A reader that left ends nothing: not the survey whose progress it saw, nor
+	// what else is in the middle of something. Writing fails, and says why.
+	signal.Ignore(syscall.SIGPIPE)
 	os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -40,8 +44,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	a := &app{stdin: stdin, stdout: stdout, term: newTerminal(stderr), program: programName(args[0])}
 	cmd := a.command()
 	cmd.SetArgs(args[1:])
-	err := cmd.ExecuteContext(ctx)
-	return int(a.conclude(err))
+	last, err := cmd.ExecuteContextC(ctx)
+	return int(a.conclude(last, err))
 }
 
 // app is what the subcommands share.
@@ -64,9 +68,9 @@ func programName(arg0 string) string {
 	return quote(arg0)
 }
 
-// conclude tells the user how the program ends and returns the code.
-func (a *app) conclude(err error) exitCode {
-	if err == nil {
+// conclude tells the user how a command ends and returns the code.
+func (a *app) conclude(cmd *cobra.Command, err error) exitCode {
+	if err == nil || readerLeft(err) {
 		return exitOK
 	}
 	var end *ending
@@ -78,7 +82,7 @@ func (a *app) conclude(err error) exitCode {
 		if end.code.complete() {
 			word = "warning"
 		}
-		a.say(word, end.err.Error(), end.hints...)
+		a.say(word, end.err.Error(), end.nextSteps(cmd)...)
 	}
 	return end.code
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -87,10 +88,27 @@ func answered(err error, where string) error {
 	case !ok:
 		return err
 	case s.Code() == codes.Unavailable:
-		return fail(exitFailure, fmt.Errorf("no controller answers at %s: %s", where, identity.Why(err)),
-			"controller serve starts one; --controller SOCKET names another socket")
+		return unanswered(where, identity.Why(err))
+	case s.Code() == codes.InvalidArgument:
+		return fail(exitUsage, errors.New(s.Message()))
+	case s.Code() == codes.NotFound:
+		return &ending{code: exitFailure, err: errors.New(s.Message()), unknown: true}
 	}
 	return fail(exitFailure, errors.New(s.Message()))
+}
+
+// unanswered is the ending for a controller that was not reached, and why.
+func unanswered(where, why string) *ending {
+	switch {
+	case strings.HasSuffix(why, syscall.EACCES.Error()):
+		return fail(exitFailure, fmt.Errorf("the controller's socket is not yours to use: %s", why),
+			`be the user that "controller serve" runs as, or give the file that "controller operator create" wrote with --controller FILE`)
+	case strings.Contains(why, "x509: "):
+		return fail(exitFailure, fmt.Errorf("who answers for %s is not known as its controller: %s", where, why),
+			`"controller operator create" on the controller's host writes another file; of certificates that are out of date, see to the clock`)
+	}
+	return fail(exitFailure, fmt.Errorf("no controller answers at %s: %s", where, why),
+		"controller serve starts one; --controller SOCKET names another socket")
 }
 
 // list writes rows under a header, or the messages as JSON.
@@ -134,8 +152,11 @@ func dash(s string) string {
 // one takes exactly one argument, and says what it is.
 func one(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == 1 {
+		if len(args) == 1 && args[0] != "" {
 			return nil
+		}
+		if len(args) == 1 {
+			return fail(exitUsage, fmt.Errorf("%s takes one %s, got an empty one", cmd.CommandPath(), what))
 		}
 		return fail(exitUsage, fmt.Errorf("%s takes one %s, got %d arguments", cmd.CommandPath(), what, len(args)))
 	}
@@ -143,7 +164,7 @@ func one(what string) cobra.PositionalArgs {
 
 // group is a command that has only subcommands.
 func group(name, short string, sub ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: name, Short: short, Args: noArguments, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	cmd := &cobra.Command{Use: name, Short: short, Args: noCommand, SuggestionsMinimumDistance: 2, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	cmd.AddCommand(sub...)
 	return cmd
 }

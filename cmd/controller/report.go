@@ -224,9 +224,9 @@ func (f *reportFlags) query() (report.Query, error) {
 func (a *app) report(dir, format string) (*report.Summary, error) {
 	s, err := report.Aggregate(dir)
 	if err != nil {
-		return nil, err
+		return nil, unreadableDataset(err)
 	}
-	return s, report.Render(a.stdout, s, format, report.OptionsFor(a.stdout))
+	return s, a.results(func(w io.Writer) error { return report.Render(w, s, format, report.OptionsFor(a.stdout)) })
 }
 
 // unreadableDataset is the ending for a dataset that could not be read to its

@@ -5,18 +5,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"syscall"
 )
 
 // results has f write to standard output, and tells what goes wrong there from
 // a damaged dataset. A reader that goes away, as "head" does, has what it wants.
-// That it went is an error of writing to f, not a signal: what f made for the
-// time being, which can be as large as a dataset, would outlive that.
+// That it went is an error of writing to f, which takes away what f made for the
+// time being: that can be as large as a dataset.
 func (a *app) results(f func(w io.Writer) error) error {
-	gone := make(chan os.Signal, 1) // nobody listens: a write says the same
-	signal.Notify(gone, syscall.SIGPIPE)
-	defer signal.Stop(gone)
 	out := &outlet{w: a.stdout}
 	err := f(out)
 	switch {

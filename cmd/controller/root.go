@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
@@ -31,6 +32,10 @@ target. The evidence is kept, as Parquet files.`,
 	root.SetOut(a.stdout)
 	root.SetErr(a.term)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var number *strconv.NumError
+		if errors.As(err, &number) { // without the function that read it
+			err = errors.New(strings.Replace(err.Error(), number.Error(), number.Err.Error(), 1))
+		}
 		return fail(exitUsage, err, fmt.Sprintf("%q lists the flags", cmd.CommandPath()+" --help"))
 	})
 	root.PersistentFlags().StringVar(&a.logLevel, "log-level", "off", "log to standard error: off, error, warn, info, debug, trace")
@@ -56,9 +61,9 @@ func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	hints := []string{`"controller --help" lists the commands`}
+	hints := []string{fmt.Sprintf("%q lists the commands", cmd.CommandPath()+" --help")}
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hints = []string{fmt.Sprintf("did you mean %q?", "controller "+near[0])}
+		hints = []string{fmt.Sprintf("did you mean %q?", cmd.CommandPath()+" "+near[0])}
 	}
 	return fail(exitUsage, fmt.Errorf("unknown command %q", args[0]), hints...)
 }
@@ -67,8 +72,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return fail(exitUsage, fmt.Errorf("%s takes no argument, got %q", cmd.CommandPath(), args[0]),
-		fmt.Sprintf("%q shows how it is used", cmd.CommandPath()+" --help"))
+	return fail(exitUsage, fmt.Errorf("%s takes no argument, got %q", cmd.CommandPath(), args[0]))
 }
 
 func oneDirectory(cmd *cobra.Command, args []string) error {

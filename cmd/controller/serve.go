@@ -126,7 +126,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	}
 	listener, err := net.Listen("tcp", f.listen)
 	if err != nil {
-		return fail(exitFailure, err, "--listen ADDR names another address or port")
+		return fail(listenCode(err), err, "--listen ADDR names another address or port")
 	}
 	defer listener.Close() // it is closed already, unless the start failed
 	if err := f.complete(listener.Addr()); err != nil {
@@ -140,7 +140,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	}
 	c, err := startFleet(ctx, f, addresses, a.log)
 	if errors.Is(err, store.ErrInUse) {
-		return fail(exitCannotWrite, fmt.Errorf("another controller is at work in %s", f.data))
+		return fail(exitCannotWrite, fmt.Errorf("another controller is at work in %s", f.data), "--data DIR names another directory")
 	}
 	if err != nil {
 		return err
@@ -150,7 +150,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 		return err
 	}
 	if err := c.serveMetrics(f.metrics); err != nil {
-		return fail(exitFailure, err, "--metrics ADDR names another address or port, --metrics \"\" none")
+		return fail(listenCode(err), err, "--metrics ADDR names another address or port, --metrics \"\" none")
 	}
 	fmt.Fprintf(a.term, "controller: ready: probes dial %s, operators use %s\n", listener.Addr(), f.socket)
 	fmt.Fprintf(a.term, "controller: the dashboard is at https://%s/, for a browser with what \"controller operator create NAME --p12 FILE\" writes\n", addresses[0])
@@ -161,6 +161,16 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	case err := <-c.failed:
 		return err
 	}
+}
+
+// listenCode tells an address that is none from one that cannot be had.
+func listenCode(err error) exitCode {
+	var address *net.AddrError
+	var name *net.DNSError // of a port as well
+	if errors.As(err, &address) || errors.As(err, &name) && name.IsNotFound {
+		return exitUsage
+	}
+	return exitFailure
 }
 
 // complete gives the flags that were left out what follows from the others.

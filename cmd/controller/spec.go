@@ -64,5 +64,5 @@ func loadPayload(s string) (pb.Payload, []byte, error) {
 
 // usage is the ending for a flag that makes no sense.
 func usage(format string, args ...any) *ending {
-	return fail(exitUsage, fmt.Errorf(format, args...), `"controller survey --help" lists the flags`)
+	return fail(exitUsage, fmt.Errorf(format, args...))
 }

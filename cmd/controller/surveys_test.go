@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -74,12 +75,32 @@ func TestSurveyOfFleet(t *testing.T) {
 // TestOperatorMistakes: each says what to do.
 func TestOperatorMistakes(t *testing.T) {
 	f := newTestFleet(t)
+	list := filepath.Join(t.TempDir(), "list")
+	if err := os.WriteFile(list, []byte("8.8.8.8\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args []string
 		code exitCode
 		want string
 	}{
 		{[]string{"surveys", "show", "none"}, exitFailure, "not found"},
+		{[]string{"surveys", "show", "none"}, exitFailure, `hint: "controller surveys list"`},
+		{[]string{"surveys", "show", ""}, exitUsage, "got an empty one"},
+		{[]string{"report", "k3ozxw2mdpqra"}, exitFailure, `hint: "controller surveys list" tells what there is; --controller`},
+		{[]string{"probes", "show", "foo"}, exitFailure, `hint: "controller probes list"`},
+		{[]string{"probes", "drain", "foo"}, exitFailure, `hint: "controller probes list"`},
+		{[]string{"probes", "limit", "foo", "--rate", "1"}, exitFailure, `hint: "controller probes list"`},
+		{[]string{"probes", "limit", "p", "--rate", "-3"}, exitUsage, "rate -3"},
+		{[]string{"token", "revoke", "none"}, exitFailure, `hint: "controller token list"`},
+		{[]string{"token", "create", "--uses", "0"}, exitUsage, "at least one use"},
+		{[]string{"token", "create", "--ttl", "0"}, exitUsage, `hint: "controller token create --help"`},
+		{[]string{"token", "create", "--prefix", "A b"}, exitUsage, "cannot begin"},
+		{[]string{"token", "create", "--address", "foo"}, exitUsage, "is not host:port"},
+		{[]string{"operator", "create", "a b", "--out", filepath.Join(t.TempDir(), "o")}, exitUsage, "cannot be an operator's name"},
+		{[]string{"survey", "--targets", list, "--quiet", "--probes", "nobody"}, exitUsage, `hint: "controller probes list"`},
+		{[]string{"survey", "--targets", list, "--quiet", "--mode", "9"}, exitUsage, `hint: "controller probes list"`},
+		{[]string{"survey", "--targets", list, "--mode", "some"}, exitUsage, `hint: "controller survey --help"`},
 		{[]string{"surveys", "show"}, exitUsage, "takes one survey's id"},
 		{[]string{"probes", "ban", "p"}, exitUsage, "--reason TEXT"},
 		{[]string{"probes", "ban", "p", "--reason", "x"}, exitFailure, "not found"},
@@ -100,5 +121,19 @@ func TestOperatorMistakes(t *testing.T) {
 	f.socket = "controller.example.net:7443"
 	if got := f.call(t.Context(), "", "probes", "list"); got.code != int(exitUsage) || !strings.Contains(got.err, "is neither a socket nor a credential") {
 		t.Errorf("a remote controller: %+v", got)
+	}
+}
+
+// TestUnanswered: why no controller was reached decides what to do about it.
+func TestUnanswered(t *testing.T) {
+	for why, want := range map[string]string{
+		"dial unix s: connect: connection refused":                                      "controller serve starts one",
+		"dial unix s: connect: permission denied":                                       "be the user",
+		"authentication handshake failed: tls: failed to verify certificate: x509: any": "operator create",
+	} {
+		end := unanswered("s", why)
+		if end.code != exitFailure || !strings.Contains(end.hints[0], want) || !strings.Contains(end.Error(), why) {
+			t.Errorf("%s: %v, %q", why, end, end.hints)
+		}
 	}
 }
