@@ -107,6 +107,9 @@ func (f *connectFlags) measure(ctx context.Context, w io.Writer, target measure.
 		}
 	}
 	r, err := measure.NewRunner(settings, tfo.Config{Concurrency: 1, NetNS: tfo.NetNS(f.netns)})
+	if err != nil && f.netns != "" {
+		return nil, fail(exitFailure, err, hintNetNS)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +223,7 @@ func (f *connectFlags) target(ctx context.Context, args []string) (measure.Targe
 	case len(args) == 1:
 		host = args[0]
 	case host == "":
-		return measure.Target{}, fail(exitUsage, errors.New("no host to connect to"))
+		return measure.Target{}, fail(exitUsage, errors.New("no host to connect to"), "probe connect www.example.com")
 	}
 	t := measure.Target{Port: f.port}
 	if h, p, err := net.SplitHostPort(host); err == nil {

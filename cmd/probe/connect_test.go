@@ -129,10 +129,11 @@ func TestConnectPCAP(t *testing.T) {
 
 func TestConnectRefusesNonsense(t *testing.T) {
 	for _, args := range []string{"connect", "connect a b", "connect 192.0.2.1:0", "connect 192.0.2.1 -s 192.0.2.2", "connect 192.0.2.1 --plan some",
-		"connect 192.0.2.1 --payload file:/nonexistent", "connect 192.0.2.1 --repeat 0", "connect 192.0.2.1 --timeout 0s", "connect 192.0.2.1 -4 -6"} {
+		"connect 192.0.2.1 --payload file:/nonexistent", "connect 192.0.2.1 --repeat 0", "connect 192.0.2.1 --timeout 0s", "connect 192.0.2.1 -4 -6",
+		"connect 192.0.2.1 -p 70000", "check extra"} {
 		var out, errs bytes.Buffer
 		code := run(t.Context(), append([]string{"probe"}, strings.Fields(args)...), strings.NewReader(""), &out, &errs)
-		if code != int(exitUsage) || !strings.HasPrefix(errs.String(), "probe: error: ") || out.Len() > 0 {
+		if code != int(exitUsage) || !strings.HasPrefix(errs.String(), "probe: error: ") || !strings.Contains(errs.String(), "\nprobe: hint: ") || strings.Contains(errs.String(), "strconv") || out.Len() > 0 {
 			t.Errorf("%s: exit %d, stdout %q, stderr %q", args, code, out.String(), errs.String())
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,7 +36,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	cmd := a.command()
 	cmd.SetIn(stdin)
 	cmd.SetArgs(args[1:])
-	return int(a.conclude(cmd.ExecuteContext(ctx)))
+	last, err := cmd.ExecuteContextC(ctx)
+	return int(a.conclude(last, err))
 }
 
 // app is what the subcommands share.
@@ -67,13 +70,14 @@ type ending struct {
 func (e *ending) Error() string { return fmt.Sprint(e.err) }
 func (e *ending) Unwrap() error { return e.err }
 
-// fail returns the ending of a command; each hint is a next step.
+// fail returns the ending of a command; each hint is a next step. That of a wrong
+// flag or argument is the help of the command where nobody knew better.
 func fail(code exitCode, err error, hints ...string) error {
 	return &ending{code: code, err: err, hints: hints}
 }
 
-// conclude tells the user how the program ends and returns the code.
-func (a *app) conclude(err error) exitCode {
+// conclude tells the user how a command ends and returns the code.
+func (a *app) conclude(cmd *cobra.Command, err error) exitCode {
 	if err == nil {
 		return exitOK
 	}
@@ -81,6 +85,9 @@ func (a *app) conclude(err error) exitCode {
 	errors.As(err, &end)
 	if end.err != nil {
 		a.say("error: %v", end.err)
+	}
+	if end.code == exitUsage && len(end.hints) == 0 {
+		a.say("hint: %q shows how it is used", cmd.CommandPath()+" --help")
 	}
 	for _, h := range end.hints {
 		a.say("hint: %s", h)
@@ -117,6 +124,10 @@ func (a *app) command() *cobra.Command {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var number *strconv.NumError
+		if errors.As(err, &number) { // without the function that read it
+			err = errors.New(strings.Replace(err.Error(), number.Error(), number.Err.Error(), 1))
+		}
 		return fail(exitUsage, err, fmt.Sprintf("%q lists the flags", cmd.CommandPath()+" --help"))
 	})
 	example.add(root)

@@ -25,7 +25,7 @@ func (a *app) policyCommand() *cobra.Command {
 			for _, line := range p.Looser() {
 				a.say("warning: looser than the default: %s", line)
 			}
-			_, err = fmt.Fprintf(a.stdout, "%s\n", p.Digest())
+			_, err = fmt.Fprintf(a.stdout, "%s is valid, its digest is %s\n", args[0], p.Digest())
 			return err
 		},
 	}

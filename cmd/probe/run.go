@@ -17,6 +17,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/status"
 
 	"tfofleet/internal/agent"
 	"tfofleet/internal/agent/policy"
@@ -94,6 +95,8 @@ YAML file whose keys are the names of the flags.`,
 	return cmd
 }
 
+const hintNetNS = "--netns PATH names a network namespace, such as /run/netns/NAME; to enter one takes CAP_SYS_ADMIN"
+
 // finish is how long targets that were started may take to come to their end
 // after SIGTERM, before flush begins.
 const (
@@ -105,7 +108,7 @@ const (
 func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 	level := hclog.LevelFromString(f.logLevel)
 	if level == hclog.NoLevel {
-		return fail(exitUsage, fmt.Errorf("unknown log level %q", f.logLevel))
+		return fail(exitUsage, fmt.Errorf("unknown log level %q", f.logLevel), "want error, warn, info, debug or trace")
 	}
 	log := hclog.New(&hclog.LoggerOptions{Name: "probe", Level: level, JSONFormat: f.logJSON, Output: a.stderr})
 	hups := make(chan os.Signal, 1)
@@ -117,7 +120,7 @@ func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 	}
 	host, err := tfo.ReadHost(tfo.NetNS(f.netns))
 	if err != nil {
-		return err
+		return fail(exitFailure, err, hintNetNS)
 	}
 	guard, err := policy.Open(f.policy, log)
 	if err != nil {
@@ -133,7 +136,7 @@ func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 	}
 	kept, found, err := spool.Open(spool.Config{Path: spoolIn(f.data), Limit: f.spoolLimit, OnFull: spool.OnFull(f.onFull), Logger: log})
 	if errors.Is(err, spool.ErrLocked) {
-		return fail(exitFailure, fmt.Errorf("another probe runs in %s", f.data))
+		return fail(exitFailure, fmt.Errorf("another probe runs in %s", f.data), "--data DIR names another directory: each probe has its own")
 	}
 	if err != nil {
 		return err
@@ -181,7 +184,7 @@ func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 		return fail(exitFailure, err, `"probe version" and "controller version" tell the versions`)
 	}
 	if d, ok := identity.DenialOf(err); ok && d.Reason == identity.Banned {
-		return fail(exitFailure, err, "ask the operator of the fleet")
+		return fail(exitFailure, fmt.Errorf("the fleet shut this probe out: %w", d), "ask the operator of the fleet")
 	}
 	return err
 }
@@ -202,9 +205,31 @@ func enrol(ctx context.Context, me *identity.Probe, text string, log hclog.Logge
 		return fail(exitUsage, fmt.Errorf("--join: %w", err), "copy the whole token")
 	}
 	if err := me.Join(ctx, token); err != nil {
-		return fmt.Errorf("join the fleet: %w", err)
+		return notJoined(err, token)
 	}
 	return nil
+}
+
+// notJoined is the ending for a probe that was not let in, or found nobody who
+// could.
+func notJoined(err error, token identity.JoinToken) error {
+	if d, ok := identity.DenialOf(err); ok {
+		return fail(exitFailure, fmt.Errorf("the fleet does not let this probe in: %w", d), `"controller token create" makes a new token`)
+	}
+	var reasons []string // of each address
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for _, err := range all {
+		var call interface{ GRPCStatus() *status.Status }
+		if !errors.As(err, &call) {
+			return fmt.Errorf("join the fleet: %w", err)
+		}
+		reasons = append(reasons, identity.Why(call.GRPCStatus().Err()))
+	}
+	return fail(exitFailure, fmt.Errorf("no controller lets this probe in at %s: %s", strings.Join(token.Addresses, ", "), strings.Join(reasons, "; ")),
+		`the addresses are those of the token: "controller token create --address HOST:PORT" makes one with others`)
 }
 
 // reload reads the policy again on SIGHUP.
