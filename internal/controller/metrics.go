@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -81,12 +82,18 @@ func (c *surveyCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- probesDesc
 }
 
-// Collect implements prometheus.Collector.
+// collectFor is less than a scrape waits for its answer.
+const collectFor = 5 * time.Second
+
+// Collect implements prometheus.Collector. What the store does not tell is left
+// out: an error here would hide all other figures, and who looks at them when
+// the store is away looks for tfofleet_stalled.
 func (c *surveyCollector) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(c.s.ctx, collectFor)
+	defer cancel()
 	for _, v := range c.s.all() {
-		tally, err := c.s.cfg.Store.Tally(c.s.ctx, v.rec.ID)
+		tally, err := c.s.cfg.Store.Tally(ctx, v.rec.ID)
 		if err != nil {
-			ch <- prometheus.NewInvalidMetric(targetsDesc, err)
 			continue
 		}
 		for o, name := range outcomeNames {
@@ -98,9 +105,8 @@ func (c *surveyCollector) Collect(ch chan<- prometheus.Metric) {
 		stalled = 1
 	}
 	ch <- prometheus.MustNewConstMetric(stalledDesc, prometheus.GaugeValue, stalled)
-	sessions, err := c.s.cfg.Store.Sessions(c.s.ctx, c.s.stale())
+	sessions, err := c.s.cfg.Store.Sessions(ctx, c.s.stale())
 	if err != nil {
-		ch <- prometheus.NewInvalidMetric(probesDesc, err)
 		return
 	}
 	for readiness, n := range readinesses(sessions) {
