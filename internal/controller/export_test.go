@@ -1,6 +1,9 @@
 package controller
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // Hurry has meshes wait for each of a probe's duties no longer than that.
 func (s *Server) Hurry(d time.Duration) {
@@ -18,4 +21,13 @@ func (s *Server) Connected(probe string) bool {
 func (s *Server) Knows(survey string) bool {
 	_, ok := s.running(survey)
 	return ok
+}
+
+// Refresh writes survey.json of a survey that has not ended anew.
+func (s *Server) Refresh(survey string) error {
+	v, ok := s.running(survey)
+	if !ok {
+		return errors.New("it has ended")
+	}
+	return s.refresh(v)
 }

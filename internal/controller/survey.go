@@ -34,6 +34,7 @@ type survey struct {
 	stale   atomic.Bool   // survey.json is to be written anew
 	// putting keeps an older survey.json from replacing a newer one.
 	putting sync.Mutex
+	final   bool // guarded by putting: survey.json says that it has ended
 	settled bool // guarded by putting: the controller ends in good order
 	paused  atomic.Bool
 
@@ -185,10 +186,16 @@ func (s *Server) forget(v *survey) {
 	}
 }
 
-// putSurvey writes survey.json as the store has it now.
+// putSurvey writes survey.json as the store has it now. Once it says that the
+// survey has ended it does not say again that it runs: whoever read the record
+// before the end comes too late.
 func (s *Server) putSurvey(ctx context.Context, v *survey, rec store.Survey) error {
 	v.putting.Lock()
 	defer v.putting.Unlock()
+	ended := rec.Phase >= store.Done
+	if v.final && !ended {
+		return nil
+	}
 	doc, err := s.document(ctx, rec)
 	if err != nil {
 		return err
@@ -196,7 +203,11 @@ func (s *Server) putSurvey(ctx context.Context, v *survey, rec store.Survey) err
 	if v.settled && doc.State == dataset.StateRunning {
 		doc.State = dataset.StateInterrupted
 	}
-	return v.writer.PutSurvey(doc)
+	if err := v.writer.PutSurvey(doc); err != nil {
+		return err
+	}
+	v.final = ended
+	return nil
 }
 
 // document is the content of survey.json.
