@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	// overlap is how long a certificate is good after a newer one was used. It
-	// is longer than a session, 60 min + 20 %: a probe that renews need not drop
-	// the connections it has.
+	// overlap is how long a probe's certificate is good after a newer one was
+	// used. It is longer than a session, 60 min + 20 %: a probe that renews need
+	// not drop the connections it has. An operator has none: a new certificate is
+	// how the key of a lost one is ended.
 	overlap = 90 * time.Minute
 	// maxRecoveries a day, per probe. One is enough for a probe that was away; the
 	// rest is for one whose disk keeps losing what it wrote. More is a thief or

@@ -38,8 +38,8 @@ func (a *Authority) Members(ctx context.Context, kind Kind) (members []Member, e
 }
 
 // Recheck ends the live streams whose callers may not call any more: banned at
-// another controller, or with a certificate that ran out since. Whoever shares
-// a store has to call it every few seconds.
+// another controller, or with a certificate that ran out since, or an operator's
+// that a newer one has ended. Every controller has to call it every few seconds.
 func (a *Authority) Recheck(ctx context.Context) error {
 	holders := a.live.holders()
 	ended := make(map[string]*Denial)

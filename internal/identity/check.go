@@ -61,7 +61,7 @@ func (h holder) standing(r Reader) (Certificate, Member, error) {
 		return c, m, err
 	case !m.Banned.IsZero():
 		return c, m, banned(m)
-	case c.State == Superseded && !now.Before(c.Superseded.Add(overlap)):
+	case c.State == Superseded && (c.Kind == KindOperator || !now.Before(c.Superseded.Add(overlap))):
 		return c, m, deny(CertificateSuperseded, "")
 	case c.State != Pending || m.Serial == "":
 		return c, m, nil

@@ -11,7 +11,7 @@ import (
 
 // IssueOperator gives a certificate to an operator, who has made the CSR with
 // NewRequest on his own machine. An operator has one certificate at a time: the
-// first use of a new one ends the one before.
+// first use of a new one ends those before at once.
 func (a *Authority) IssueOperator(ctx context.Context, name string, csr []byte) (*pb.IssuedCertificate, error) {
 	if !ValidName(name) {
 		return nil, fmt.Errorf("%.80q cannot be an operator's name: a to z, 0 to 9 and -", name)

@@ -46,9 +46,10 @@ func TestOperator(t *testing.T) {
 	_, err = command(conn)
 	ok(t, err)
 	second := c.operator("anna")
+	_, err = command(conn)
+	ok(t, err) // until the second is used
 	_, err = command(dial(t, c.address, second.Transport(c.clock.Now)))
 	ok(t, err)
-	c.clock.add(2 * time.Hour)
 	_, err = command(conn)
 	denied(t, err, identity.CertificateSuperseded)
 
@@ -74,6 +75,30 @@ func TestOperator(t *testing.T) {
 	if err := c.Ban(ctx, identity.KindProbe, "nobody", ""); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("%v, want ErrNotFound", err)
 	}
+}
+
+// TestOperatorHasOne: of all that an operator was ever given, the first use of a
+// newer one ends the older, used or not, and no other operator's.
+func TestOperatorHasOne(t *testing.T) {
+	c := newController(t)
+	other := dial(t, c.address, c.operator("bob").Transport(c.clock.Now))
+	_, err := command(other)
+	ok(t, err)
+	var conns []*grpc.ClientConn
+	for range 4 {
+		conns = append(conns, dial(t, c.address, c.operator("anna").Transport(c.clock.Now)))
+		c.clock.add(time.Second)
+	}
+	for _, used := range []int{0, 1, 3} { // the third never was
+		_, err := command(conns[used])
+		ok(t, err)
+		for _, conn := range conns[:used] {
+			_, err := command(conn)
+			denied(t, err, identity.CertificateSuperseded)
+		}
+	}
+	_, err = command(other)
+	ok(t, err)
 }
 
 // TestOperatorIsNoProbe: a probe's directory with an operator's credential.

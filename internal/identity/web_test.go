@@ -258,7 +258,16 @@ func TestPageEnds(t *testing.T) {
 	ok(t, b.Ban(ctx, identity.KindOperator, "bob", "left"))
 	ok(t, a.Recheck(ctx))
 	over(elsewhere, identity.Banned)
-	clock.add(identity.OperatorLife - time.Second)
+
+	old := a.live(a.operatorCert("dora"))
+	clock.add(time.Second)
+	fresh := a.live(a.operatorCert("dora"))
+	ok(t, a.Recheck(ctx))
+	over(old, identity.CertificateSuperseded)
+	ok(t, a.Ban(ctx, identity.KindOperator, "dora", "left"))
+	over(fresh, identity.Banned)
+
+	clock.add(identity.OperatorLife - 2*time.Second)
 	ok(t, a.Recheck(ctx))
 	select {
 	case err := <-a.seen:
