@@ -91,7 +91,7 @@ type Asymmetry struct {
 	From string `json:"packets_from,omitempty"`
 }
 
-// Near is a probe all of whose pairs in a role are faulty.
+// Near is a probe all of whose pairs in a role are faulty or offline.
 type Near struct {
 	Probe    string   `json:"probe"`
 	Role     string   `json:"role"` // client or server
@@ -240,8 +240,9 @@ func conclusive(r *dataset.MeshRow) bool {
 	return true
 }
 
-// broken tells verdicts that say something bad. A listener that cannot be
-// reached at all is no fault of Fast Open, and yet is one here.
+// broken tells verdicts that say something bad: faults, and a listener that
+// cannot be reached at all. That is no fault, and yet near a probe when it is
+// so from everywhere.
 func broken(r *dataset.MeshRow) bool { return r.Verdict.Fault() || r.Verdict == measure.JointOffline }
 
 // cells yields every cell with its table.
@@ -319,12 +320,13 @@ const (
 // say that something is near it: with one it may as well be near that.
 const enough = 2
 
-// near counts the faults of each probe, and finds those near one.
+// near counts the faults of each probe, and finds what is near one.
 func (m *Matrix) near() {
 	type part struct{ probe, role string }
 	type tally struct {
 		Share
-		verdicts map[string]bool
+		broken   int
+		verdicts map[string]bool // of the broken
 	}
 	all := map[part]map[Place]*tally{}
 	for t, c := range m.cells {
@@ -339,8 +341,12 @@ func (m *Matrix) near() {
 				continue
 			}
 			n := all[p][t.Place]
-			if n.Of++; broken(c.row) {
+			n.Of++
+			if c.row.Verdict.Fault() {
 				n.Faults++
+			}
+			if broken(c.row) {
+				n.broken++
 				n.verdicts[c.Verdict] = true
 			}
 		}
@@ -360,7 +366,7 @@ func (m *Matrix) near() {
 			verdicts := map[string]bool{}
 			places := all[part{probe, role}]
 			for _, at := range slices.SortedFunc(maps.Keys(places), Place.compare) {
-				if n := places[at]; n.Of >= enough && n.Faults == n.Of {
+				if n := places[at]; n.Of >= enough && n.broken == n.Of {
 					near.Places = append(near.Places, at)
 					near.Pairs += n.Of
 					maps.Copy(verdicts, n.verdicts)

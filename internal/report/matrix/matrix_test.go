@@ -266,7 +266,7 @@ func TestManyAsymmetries(t *testing.T) {
 	m := from(t, rows)
 	// 65 pairs differ. Of p11 all connections to it are faulty, and there are 11.
 	lines := m.asymmetries()
-	if len(m.Asymmetric) != 65 || len(lines) != shownPairs+2 || lines[shownPairs] != "and 24 more" || lines[shownPairs+1] != "and 11 pairs with a probe that has a fault near it" {
+	if len(m.Asymmetric) != 65 || len(lines) != shownPairs+2 || lines[shownPairs] != "and 24 more" || lines[shownPairs+1] != "and 11 pairs with a probe named above" {
 		t.Errorf("%d pairs, %d lines: %q", len(m.Asymmetric), len(lines), lines[max(0, len(lines)-2):])
 	}
 }
@@ -309,6 +309,27 @@ func TestNear(t *testing.T) {
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// What is counted as a fault is what the verdict says it is, also in the list of
+// faults by probe.
+func TestByProbe(t *testing.T) {
+	for _, v := range measure.JointVerdicts() {
+		m := from(t, []dataset.MeshRow{
+			{Mesh: "m", Client: "a", Server: "b", Family: 4, Port: 80, Verdict: v},
+			{Mesh: "m", Client: "b", Server: "a", Family: 4, Port: 80, Verdict: measure.JointSupported},
+		})
+		var want []ByProbe
+		if v.Fault() {
+			want = []ByProbe{
+				{Probe: "a", AsClient: Share{1, 1}, AsServer: Share{0, 1}},
+				{Probe: "b", AsClient: Share{0, 1}, AsServer: Share{1, 1}},
+			}
+		}
+		if !slices.Equal(m.ByProbe, want) {
+			t.Errorf("%v: faults by probe %v, want %v", v, m.ByProbe, want)
 		}
 	}
 }

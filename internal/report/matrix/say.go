@@ -73,8 +73,8 @@ func (m *Matrix) asymmetryText(a Asymmetry) string {
 const shownPairs = 30
 
 // asymmetries are lines on the pairs that differ by direction. Those with a probe
-// that has a fault near it everywhere they differ are only counted: there would
-// be one with every other probe.
+// that Near names everywhere they differ are only counted: there would be one
+// with every other probe.
 func (m *Matrix) asymmetries() (lines []string) {
 	nearAt := map[string]map[Place]bool{}
 	for _, n := range m.Near {
@@ -98,9 +98,9 @@ func (m *Matrix) asymmetries() (lines []string) {
 	}
 	switch {
 	case explained == 1:
-		lines = append(lines, "and 1 pair with a probe that has a fault near it")
+		lines = append(lines, "and 1 pair with a probe named above")
 	case explained > 1:
-		lines = append(lines, fmt.Sprintf("and %d pairs with a probe that has a fault near it", explained))
+		lines = append(lines, fmt.Sprintf("and %d pairs with a probe named above", explained))
 	}
 	return lines
 }
