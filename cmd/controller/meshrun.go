@@ -34,6 +34,8 @@ func (a *app) runMesh(ctx context.Context, c pb.ControlServiceClient, req *pb.Ru
 		case m != nil && status.Code(err) == codes.Unavailable:
 			return fail(exitFailure, fmt.Errorf("the controller is gone, and mesh %s with it: %s", m.GetMesh(), identity.Why(err)),
 				"run the mesh again when the controller is back; meanwhile the probes close their listeners by themselves")
+		case status.Code(err) == codes.FailedPrecondition:
+			return fail(exitFailure, errors.New(identity.Why(err)), `"controller probes list" tells which probes there are, and which are connected`)
 		case err != nil:
 			return err
 		}

@@ -100,6 +100,7 @@ func TestOperatorMistakes(t *testing.T) {
 		{[]string{"operator", "create", "a b", "--out", filepath.Join(t.TempDir(), "o")}, exitUsage, "cannot be an operator's name"},
 		{[]string{"survey", "--targets", list, "--quiet", "--probes", "nobody"}, exitUsage, `hint: "controller probes list"`},
 		{[]string{"survey", "--targets", list, "--quiet", "--mode", "9"}, exitUsage, `hint: "controller probes list"`},
+		{[]string{"mesh"}, exitFailure, `hint: "controller probes list"`},
 		{[]string{"survey", "--targets", list, "--mode", "some"}, exitUsage, `hint: "controller survey --help"`},
 		{[]string{"surveys", "show"}, exitUsage, "takes one survey's id"},
 		{[]string{"probes", "ban", "p"}, exitUsage, "--reason TEXT"},

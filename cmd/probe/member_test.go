@@ -213,3 +213,28 @@ func TestRunMistakes(t *testing.T) {
 		}
 	}
 }
+
+// TestBanned: the operator of a probe reads why it is shut out, and who to ask.
+func TestBanned(t *testing.T) {
+	front, port := newFront(t)
+	token, err := front.a.CreateToken(t.Context(), identity.TokenSpec{Addresses: []string{"127.0.0.1:" + port}, Uses: 1, TTL: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := t.TempDir()
+	me, err := identity.OpenProbe(identity.ProbeConfig{Dir: filepath.Join(data, "identity")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := me.Join(t.Context(), token); err != nil {
+		t.Fatal(err)
+	}
+	if err := front.a.Ban(t.Context(), identity.KindProbe, me.Subject().Name, "its host was sold"); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"probe", "run", "--data", data}, strings.NewReader(""), &out, &errs)
+	if code != int(exitFailure) || !strings.Contains(errs.String(), "probe: error: probe "+me.Subject().Name+" was banned: its host was sold\nprobe: hint: ask the operator of the fleet\n") {
+		t.Errorf("%d %q", code, &errs)
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -184,7 +185,7 @@ func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 		return fail(exitFailure, err, `"probe version" and "controller version" tell the versions`)
 	}
 	if d, ok := identity.DenialOf(err); ok && d.Reason == identity.Banned {
-		return fail(exitFailure, fmt.Errorf("the fleet shut this probe out: %w", d), "ask the operator of the fleet")
+		return fail(exitFailure, errors.New(cmp.Or(d.Detail, d.Error())), "ask the operator of the fleet")
 	}
 	return err
 }
