@@ -103,7 +103,7 @@ func unanswered(where, why string) *ending {
 	case strings.HasSuffix(why, syscall.EACCES.Error()):
 		return fail(exitFailure, fmt.Errorf("the controller's socket is not yours to use: %s", why),
 			`be the user that "controller serve" runs as, or give the file that "controller operator create" wrote with --controller FILE`)
-	case strings.Contains(why, "x509: "):
+	case strings.Contains(why, "certificate"):
 		return fail(exitFailure, fmt.Errorf("who answers for %s is not known as its controller: %s", where, why),
 			`"controller operator create" on the controller's host writes another file; of certificates that are out of date, see to the clock`)
 	}

@@ -128,9 +128,10 @@ func TestOperatorMistakes(t *testing.T) {
 // TestUnanswered: why no controller was reached decides what to do about it.
 func TestUnanswered(t *testing.T) {
 	for why, want := range map[string]string{
-		"dial unix s: connect: connection refused":                                      "controller serve starts one",
-		"dial unix s: connect: permission denied":                                       "be the user",
-		"authentication handshake failed: tls: failed to verify certificate: x509: any": "operator create",
+		"dial unix s: connect: connection refused":                                                "controller serve starts one",
+		"dial unix s: connect: permission denied":                                                 "be the user",
+		"authentication handshake failed: tls: failed to verify certificate: x509: any":           "operator create",
+		"authentication handshake failed: the certificate is not one of this fleet's controllers": "operator create",
 	} {
 		end := unanswered("s", why)
 		if end.code != exitFailure || !strings.Contains(end.hints[0], want) || !strings.Contains(end.Error(), why) {
