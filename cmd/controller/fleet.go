@@ -98,7 +98,7 @@ func startFleet(ctx context.Context, f *serveFlags, addresses []string, log hclo
 		return nil, err
 	}
 	c.db = db
-	if c.ca, err = identity.OpenCA(f.ca, time.Now()); err != nil {
+	if c.ca, err = identity.OpenCAOf(ctx, c.db.Identity(), f.ca, time.Now()); err != nil {
 		return nil, err
 	}
 	c.authority, err = identity.NewAuthority(ctx, identity.Config{CA: c.ca, Store: c.db.Identity(), Names: hosts(addresses), Logger: log.Named("identity")})

@@ -1,11 +1,13 @@
 package identity
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -65,6 +67,25 @@ func OpenCA(dir string, now time.Time) (*CA, error) {
 	}
 	ca.set(s)
 	return ca, nil
+}
+
+// OpenCAOf is OpenCA for the fleet of a store: where that has one already, a CA
+// that is not there is missed, and none is made in its place.
+func OpenCAOf(ctx context.Context, store Store, dir string, now time.Time) (*CA, error) {
+	path := filepath.Join(dir, caFile)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		err := store.View(ctx, func(r Reader) error {
+			fleet, err := r.Fleet()
+			if err == nil {
+				err = fmt.Errorf("the store is of fleet %s and there is no %s: give this controller the %s of the others, or restore it from a backup", fleet, path, caFile)
+			}
+			return err
+		})
+		if !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
+	}
+	return OpenCA(dir, now)
 }
 
 // Reload reads the file again, which may have been exchanged for that of another

@@ -3,6 +3,9 @@ package identity_test
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -289,6 +292,29 @@ func TestFleets(t *testing.T) {
 	_, err := identity.NewAuthority(ctx, identity.Config{CA: other.ca, Store: c.store})
 	if err == nil || !contains(err.Error(), c.ca.Fleet()) || !contains(err.Error(), "backup") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestMissingCA: the CA of a fleet that there is already is not made anew.
+func TestMissingCA(t *testing.T) {
+	c := newController(t)
+	dir := filepath.Join(t.TempDir(), "ca")
+	_, err := identity.OpenCAOf(ctx, c.store, dir, c.clock.Now())
+	if err == nil || !contains(err.Error(), c.ca.Fleet()) || !contains(err.Error(), "backup") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("left behind: %v", err)
+	}
+	same, err := identity.OpenCAOf(ctx, c.store, c.dir, c.clock.Now())
+	ok(t, err)
+	if same.Fleet() != c.ca.Fleet() {
+		t.Errorf("fleet %s, want %s", same.Fleet(), c.ca.Fleet())
+	}
+	first, err := identity.OpenCAOf(ctx, identitytest.NewMemory(c.clock.Now), dir, c.clock.Now())
+	ok(t, err)
+	if first.Fleet() == c.ca.Fleet() {
+		t.Error("a new fleet is the old one")
 	}
 }
 
