@@ -76,11 +76,11 @@ func (s *Server) CreateJoinToken(ctx context.Context, req *pb.CreateJoinTokenReq
 		Labels: identity.Labels(maps.Clone(req.GetLabels())), Prefix: req.GetPrefix(),
 	})
 	if err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
+		return nil, memberError(err)
 	}
 	text, err := token.Encode()
 	if err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
+		return nil, memberError(err)
 	}
 	return &pb.CreateJoinTokenResponse{Id: token.ID, Token: text}, nil
 }
@@ -296,8 +296,11 @@ func moment(t time.Time) *timestamppb.Timestamp {
 
 // memberError is rpcError for what comes from the authority.
 func memberError(err error) error {
-	if errors.Is(err, identity.ErrNotFound) {
+	switch {
+	case errors.Is(err, identity.ErrNotFound):
 		return status.Error(codes.NotFound, err.Error())
+	case errors.Is(err, identity.ErrInvalid):
+		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	if d, ok := identity.DenialOf(err); ok {
 		return d

@@ -3,9 +3,6 @@ package controller
 import (
 	"context"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"tfofleet/internal/identity"
 	pb "tfofleet/proto/tfofleet/v1"
 )
@@ -16,9 +13,6 @@ func (s *Server) CreateOperator(ctx context.Context, req *pb.CreateOperatorReque
 		return nil, errNoFleet
 	}
 	issued, err := s.cfg.Authority.IssueOperator(ctx, req.GetName(), req.GetCsr())
-	if _, denied := identity.DenialOf(err); err != nil && !denied {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
 	if err != nil {
 		return nil, memberError(err)
 	}

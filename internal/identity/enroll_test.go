@@ -114,9 +114,14 @@ func TestTokenSpec(t *testing.T) {
 	} {
 		spec := identity.TokenSpec{Addresses: []string{"a:1"}, Uses: 1, TTL: day}
 		change(&spec)
-		if _, err := c.CreateToken(ctx, spec); err == nil {
-			t.Errorf("%+v was taken", spec)
+		if _, err := c.CreateToken(ctx, spec); !errors.Is(err, identity.ErrInvalid) {
+			t.Errorf("%+v: %v, want ErrInvalid", spec, err)
 		}
+	}
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := c.CreateToken(over, identity.TokenSpec{Addresses: []string{"a:1"}, Uses: 1, TTL: day}); err == nil || errors.Is(err, identity.ErrInvalid) {
+		t.Errorf("a store that fails: %v", err)
 	}
 	if err := c.RevokeToken(ctx, "none"); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("%v, want ErrNotFound", err)

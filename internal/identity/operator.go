@@ -14,7 +14,7 @@ import (
 // first use of a new one ends those before at once.
 func (a *Authority) IssueOperator(ctx context.Context, name string, csr []byte) (*pb.IssuedCertificate, error) {
 	if !ValidName(name) {
-		return nil, fmt.Errorf("%.80q cannot be an operator's name: a to z, 0 to 9 and -", name)
+		return nil, invalid{fmt.Errorf("%.80q cannot be an operator's name: a to z, 0 to 9 and -", name)}
 	}
 	public, err := parseCSR(csr)
 	if err != nil {

@@ -9,6 +9,13 @@ import (
 	"time"
 )
 
+// ErrInvalid: what was asked for cannot be. Errors that are it say why.
+var ErrInvalid = errors.New("invalid")
+
+type invalid struct{ error }
+
+func (invalid) Is(target error) bool { return target == ErrInvalid }
+
 // TokenSpec is what a join token is to be.
 type TokenSpec struct {
 	Addresses []string // of controllers, host:port
@@ -37,10 +44,11 @@ func (s *TokenSpec) check() error {
 	return CheckAddresses(s.Addresses)
 }
 
-// CreateToken makes a join token. Its secret is nowhere else afterwards.
+// CreateToken makes a join token, whose secret is nowhere else afterwards. It is
+// ErrInvalid when there can be none like that.
 func (a *Authority) CreateToken(ctx context.Context, spec TokenSpec) (JoinToken, error) {
 	if err := spec.check(); err != nil {
-		return JoinToken{}, err
+		return JoinToken{}, invalid{err}
 	}
 	id, err := random(idSize)
 	if err != nil {
@@ -83,10 +91,11 @@ func (a *Authority) RevokeToken(ctx context.Context, id string) error {
 		t.Revoked = tx.Now()
 		return tx.PutToken(t)
 	})
-	if err == nil {
-		a.log.Info("join token revoked", "token", id)
+	if err != nil {
+		return fmt.Errorf("join token %s: %w", id, err)
 	}
-	return err
+	a.log.Info("join token revoked", "token", id)
+	return nil
 }
 
 // refuses says why the token lets no other probe in; nil when it does.
