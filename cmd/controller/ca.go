@@ -45,6 +45,18 @@ func (a *app) caShow() *cobra.Command {
 	return cmd
 }
 
+// nextStep is what is to be done when a stage is reached.
+func nextStep(s identity.Stage) string {
+	const copied = "copy the directory to the other controllers, if there are any"
+	switch s {
+	case identity.Prepared:
+		return copied + "; wait until every probe has connected anew, and make the files of operators anew; then advance again"
+	case identity.Switched:
+		return fmt.Sprintf("%s; advance again in %d days, when no certificate of the old root is good", copied, int(identity.OperatorLife.Hours()/24))
+	}
+	return copied + "; the old root is dropped, the exchange is complete"
+}
+
 func (a *app) caAdvance() *cobra.Command {
 	var (
 		dir    string
@@ -74,6 +86,7 @@ connected since "prepared" have to join again.`,
 			}
 			stage, _ := ca.Stage()
 			_, err = fmt.Fprintln(a.stdout, stage)
+			fmt.Fprintln(a.term, "controller: "+nextStep(stage))
 			return err
 		},
 	}

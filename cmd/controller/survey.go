@@ -71,7 +71,7 @@ and says how to resume it.`,
 	addOneOf(cmd, &f.family, "family", "address family to measure", "any", "4", "6")
 	addOneOf(cmd, &f.plan, "plan", "which attempts are made", "standard", "quick", "thorough")
 	fs.StringVar(&f.out, "out", "", "`DIR` to make for the dataset (default tfo-survey-<UTC time>)")
-	fs.Float64Var(&f.rate, "rate", 200, "new connections per second, 0 for no limit")
+	fs.Float64Var(&f.rate, "rate", 200, "new connections per second, with --controller of each probe; 0 for no limit")
 	fs.Uint32Var(&f.concurrency, "concurrency", 512, "targets measured at the same time")
 	fs.DurationVar(&f.timeout, "timeout", 5*time.Second, "patience with a handshake, and again with the response")
 	fs.DurationVar(&f.hold, "hold", time.Second, "rest between measurements of one address")
@@ -89,7 +89,7 @@ and says how to resume it.`,
 	fs.BoolVar(&f.detach, "detach", false, "with --controller: print the survey's id and leave")
 	fs.StringVar(&f.probes, "probes", "", "with --controller: the probes that take part, `SELECTOR` of names and KEY=VALUE labels, such as region=fra,region=nyc (default all)")
 	fs.StringArrayVar(&f.maxPer, "max-per", nil, "with --controller: at most N probes with the same value of a label, `LABEL=N`; repeatable")
-	fs.StringVar(&f.mode, "mode", "shard", "with --controller: each target by one probe (shard), by every one (every), or by `K` of them")
+	fs.StringVar(&f.mode, "mode", "shard", "with --controller: each target by one probe (shard), by `K` of them, or by every selected one (every), also by those that are not connected, which it waits for")
 	completeWords(cmd, "mode", "shard", "every")
 	completeWords(cmd, "payload", "auto", "http", "tls", "dns", "file:", "none")
 	for _, name := range []string{"out", "resume"} {

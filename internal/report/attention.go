@@ -8,6 +8,7 @@ import (
 
 	"tfofleet/internal/dataset"
 	"tfofleet/internal/measure"
+	"tfofleet/internal/report/blame"
 )
 
 // Codes of notes. They are stable.
@@ -56,10 +57,10 @@ func attention(s *Summary, inconclusive []ConditionCount) []Note {
 	ns.inconclusive(s, inconclusive)
 	ns.oneFault(s)
 	if s.Refused > 0 {
-		ns.add(NoteRefused, s.Refused, "%s refused by the probe's policy, nothing was sent. Allow the ranges or ports if they are yours to measure.", targets(s.Refused, "was", "were"))
+		ns.add(NoteRefused, s.Refused, "%s refused by the probe's policy, nothing was sent. To measure what is yours, allow it: by --allow CIDR in a survey from this machine, in the policy of a fleet's probe.", targets(s.Refused, "was", "were"))
 	}
 	if s.Interrupted > 0 {
-		ns.add(NoteInterrupted, s.Interrupted, "%s started and never finished. Measure them again in a new survey.", targets(s.Interrupted, "was", "were"))
+		ns.add(NoteInterrupted, s.Interrupted, "%s started and never finished. Measure again in a new survey.", targets(s.Interrupted, "was", "were"))
 	}
 	if n := s.Unknown + s.Counts.Count("unknown"); n > 0 {
 		ns.add(NoteUnknown, n, "%s an outcome or verdict of a later version. Use that version to report.", targets(n, "has", "have"))
@@ -93,7 +94,11 @@ func (ns *notes) unfinished(s *Summary) {
 			ns.add(NoteUnfinished, 0, "%s %s.", name, what)
 			continue
 		}
-		ns.add(NoteUnfinished, missing, "%s %s: %s not in the dataset. Resume it to measure what is missing.", name, what, targets(missing, "is", "are"))
+		next := "Resume it to measure what is missing."
+		if v.State == dataset.StateCancelled || v.State == dataset.StateFailed {
+			next = "Measure what is missing in a new survey." // it is over for good
+		}
+		ns.add(NoteUnfinished, missing, "%s %s: %s not in the dataset. %s", name, what, targets(missing, "is", "are"), next)
 	}
 }
 
@@ -151,16 +156,16 @@ func (ns *notes) probes(probes []dataset.Probe) {
 	}
 }
 
-// remedies says what to do about a vantage condition.
+// remedies says what to do about a vantage condition, of one target or of many.
 var remedies = map[string]string{
 	string(measure.CondVantageDisabled):   "Set bit 0x1 of net.ipv4.tcp_fastopen on the probe.",
 	string(measure.CondVantagePaused):     "The kernel paused Fast Open after a black hole: set net.ipv4.tcp_fastopen_blackhole_timeout_sec to 0 on the probe.",
-	string(measure.CondVantageNoRoute):    "The probe has no route to them: give it one, or restrict the family.",
+	string(measure.CondVantageNoRoute):    "The probe has no route there: give it one, or restrict the family.",
 	string(measure.CondVantageStale):      "An older cookie was in the way: give the probe CAP_NET_ADMIN so that it can delete cookies.",
 	string(measure.CondVantageNoResolver): "The probe cannot reach its DNS server: check its /etc/resolv.conf and routes.",
-	string(measure.CondVantageUnseen):     "Their SYNs never left the probe's host: look for a local firewall, and for \"neighbor table overflow\" in its kernel log.",
-	string(measure.CondVantageRepeated):   "They were begun before an interrupt and measured again: nothing is wrong.",
-	string(measure.CondVantageLate):       "Their results came when the lease was over: nothing is wrong with them.",
+	string(measure.CondVantageUnseen):     "SYNs never left the probe's host: look for a local firewall, and for \"neighbor table overflow\" in its kernel log.",
+	string(measure.CondVantageRepeated):   "Measuring may have been begun before an interrupt, and was begun anew: nothing is wrong.",
+	string(measure.CondVantageLate):       "Results that come when the lease is over are as good as any: nothing is wrong.",
 	string(measure.CondVantageIncomplete): "Packets were lost before they could be looked at: the evidence is the kernel's alone.",
 	string(measure.CondVantageUncleared):  "Cached cookies could not be deleted first: give the probe CAP_NET_ADMIN.",
 }
@@ -217,11 +222,27 @@ func (ns *notes) oneFault(s *Summary) {
 		}
 		for _, v := range p.Verdicts {
 			verdict, err := measure.ParseVerdict(v.Verdict)
-			if err == nil && verdict.Fault() && v.Share >= commonFault && v.Count >= faultTargets {
-				ns.add(NoteOneFault, v.Count, "%s of what probe %s measured is %s. Targets at large do not share a fault: suspect the probe's own network, and measure from another.", percent(v.Count, p.Measured), p.Key, v.Verdict)
+			if err != nil || !verdict.Fault() || v.Share < commonFault || v.Count < faultTargets {
+				continue
 			}
+			why := "Targets at large do not share a fault: suspect the probe's own network, and measure from another."
+			if s.agreed(v.Verdict) {
+				why = "The other probes agree, and targets are charged with it."
+			}
+			ns.add(NoteOneFault, v.Count, "%s of what probe %s measured is %s. %s", percent(v.Count, p.Measured), p.Key, v.Verdict, why)
 		}
 	}
+}
+
+// agreed reports whether a fault is of the targets: all of several probes see it
+// often, and most of the blame is theirs.
+func (s *Summary) agreed(fault string) bool {
+	all := uint64(0)
+	for _, b := range s.Targets.Blame {
+		all += b.Count
+	}
+	seldom := func(p Group) bool { return float64(p.Count(fault)) < commonFault*float64(p.Measured) }
+	return len(s.ByProbe) > 1 && !slices.ContainsFunc(s.ByProbe, seldom) && 2*named(s.Targets.Blame, blame.Target) > all
 }
 
 // targets is "1 target was", "2 targets were".

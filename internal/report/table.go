@@ -99,15 +99,25 @@ func (p *page) head(s *Summary) {
 	if s.several() {
 		counts = []string{fmt.Sprintf("%s, %s measurements", number(s.Targets.N), number(s.Measured))}
 	}
+	cancelled, lost := s.unmeasured()
 	for _, c := range []struct {
 		n    uint64
 		word string
-	}{{s.Refused, "refused"}, {s.Interrupted, "interrupted"}, {s.Unknown, "unknown"}} {
+	}{{s.Refused, "refused"}, {s.Interrupted, "interrupted"}, {s.Unknown, "unknown"}, {cancelled, "cancelled"}, {lost, "lost"}} {
 		if c.n > 0 {
 			counts = append(counts, number(c.n)+" "+c.word)
 		}
 	}
 	p.wrapped(p.paint(fmt.Sprintf(label, "targets"), text.Bold), strings.Join(counts, ", "))
+}
+
+// unmeasured is how many targets have no row in a dataset, as survey.json has it.
+func (s *Summary) unmeasured() (cancelled, lost uint64) {
+	for i := range s.Surveys {
+		cancelled += s.Surveys[i].Counts.Cancelled
+		lost += s.Surveys[i].Counts.Lost
+	}
+	return cancelled, lost
 }
 
 func elapsed(v *dataset.Survey) string {
