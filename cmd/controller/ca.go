@@ -54,7 +54,7 @@ func nextStep(s identity.Stage) string {
 	case identity.Switched:
 		return fmt.Sprintf("%s; advance again in %d days, when no certificate of the old root is good", copied, int(identity.OperatorLife.Hours()/24))
 	}
-	return copied + "; the old root is dropped, the exchange is complete"
+	return "the old root is dropped and the exchange complete; " + copied
 }
 
 func (a *app) caAdvance() *cobra.Command {
