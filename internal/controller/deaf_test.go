@@ -33,7 +33,7 @@ func TestDeafProbe(t *testing.T) {
 	r.await(t, "nothing more fits on the way", func() bool {
 		before := held
 		held = r.phases(t, []string{"fra"})[lease.Offered]
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(time.Second)
 		return held > 0 && held == before
 	})
 	limited, cancel := context.WithTimeout(ctx, 20*time.Second)
