@@ -172,7 +172,7 @@ func (v *village) settle(ctx context.Context, host lab.Host, key byte, log hclog
 	}
 	facts.Hostname = host.Name
 	probe := agent.New(agent.Config{
-		Name: host.Name, Version: version.String(), Host: hostToWire(facts), Session: conn, Results: conn,
+		Name: host.Name, Version: version.String(), Host: agent.HostToWire(facts), Session: conn, Results: conn,
 		NewRunner: func(*pb.SurveySpec) (agent.Runner, error) { return nil, errors.New("only meshes are measured here") },
 		Tasks: mesh.NewWorker(mesh.Config{
 			NetNS: tfo.NetNS(host.NetNS), Keys: []tfo.Key{{key}}, Logger: log,

@@ -98,7 +98,7 @@ func (l *local) startProbe(session, results *grpc.ClientConn, s site, log hclog.
 	}
 	probe := agent.New(agent.Config{
 		Name: "local", Version: version.String(), Session: session, Results: results,
-		Host: hostToWire(h),
+		Host: agent.HostToWire(h),
 		NewRunner: func(spec *pb.SurveySpec) (agent.Runner, error) {
 			return measure.NewRunner(measure.Settings{
 				Plan: measure.Plan(spec.GetPlan()), Payload: measure.PayloadKind(spec.GetPayload()), Bytes: spec.GetPayloadBytes(),
@@ -117,13 +117,6 @@ func (l *local) startProbe(session, results *grpc.ClientConn, s site, log hclog.
 		}
 	})
 	return nil
-}
-
-func hostToWire(h tfo.Host) *pb.Host {
-	return &pb.Host{
-		Hostname: h.Hostname, Kernel: h.Kernel, Arch: h.Arch,
-		TcpFastopen: int32(h.FastOpen), BlackholeTimeoutS: int32(h.BlackholeTimeoutS), CanClearCookies: pb.Tri(h.CanClearCookies),
-	}
 }
 
 // dialDNS connects to a DNS server from where the survey is made.

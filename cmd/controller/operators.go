@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -123,26 +124,35 @@ func (a *app) operatorList() *cobra.Command {
 }
 
 func (a *app) operatorBan() *cobra.Command {
+	return a.ban("operator", "operator", "Shut an operator elsewhere out for good", func(ctx context.Context, c pb.ControlServiceClient, name, reason string) error {
+		_, err := c.BanOperator(ctx, &pb.BanOperatorRequest{Name: name, Reason: reason})
+		return err
+	})
+}
+
+// ban is the command that calls do for one of a kind, and tells to whom the reason
+// goes.
+func (a *app) ban(kind, to, short string, do func(ctx context.Context, c pb.ControlServiceClient, name, reason string) error) *cobra.Command {
 	var (
 		o      operator
 		reason string
 	)
 	cmd := &cobra.Command{
-		Use: "ban NAME --reason TEXT", Short: "Shut an operator elsewhere out for good", Args: one("operator's name"),
+		Use: "ban NAME --reason TEXT", Short: short, Args: one(kind + "'s name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if reason == "" {
-				return fail(exitUsage, errors.New("a ban needs a reason: the operator is told"), "--reason TEXT")
+				return fail(exitUsage, fmt.Errorf("a ban needs a reason: the %s is told", to), "--reason TEXT")
 			}
 			return control(o.controller, func(c pb.ControlServiceClient) error {
-				_, err := c.BanOperator(cmd.Context(), &pb.BanOperatorRequest{Name: args[0], Reason: reason})
+				err := do(cmd.Context(), c, args[0], reason)
 				if err == nil {
-					fmt.Fprintf(a.term, "controller: operator %s is banned as of %s\n", args[0], time.Now().UTC().Format(time.DateTime))
+					fmt.Fprintf(a.term, "controller: %s %s is banned as of %s\n", kind, args[0], time.Now().UTC().Format(time.DateTime))
 				}
 				return err
 			})
 		},
 	}
 	o.addTo(cmd, false)
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the operator")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the "+to)
 	return cmd
 }

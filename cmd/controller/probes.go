@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -201,26 +202,8 @@ func (a *app) probesLimit() *cobra.Command {
 }
 
 func (a *app) probesBan() *cobra.Command {
-	var (
-		o      operator
-		reason string
-	)
-	cmd := &cobra.Command{
-		Use: "ban NAME --reason TEXT", Short: "Shut a probe out for good", Args: one("probe's name"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if reason == "" {
-				return fail(exitUsage, fmt.Errorf("a ban needs a reason: the probe's operator is told"), "--reason TEXT")
-			}
-			return control(o.controller, func(c pb.ControlServiceClient) error {
-				_, err := c.BanProbe(cmd.Context(), &pb.BanProbeRequest{Probe: args[0], Reason: reason})
-				if err == nil {
-					fmt.Fprintf(a.term, "controller: probe %s is banned as of %s\n", args[0], time.Now().UTC().Format(time.DateTime))
-				}
-				return err
-			})
-		},
-	}
-	o.addTo(cmd, false)
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the probe's operator")
-	return cmd
+	return a.ban("probe", "probe's operator", "Shut a probe out for good", func(ctx context.Context, c pb.ControlServiceClient, name, reason string) error {
+		_, err := c.BanProbe(ctx, &pb.BanProbeRequest{Probe: name, Reason: reason})
+		return err
+	})
 }

@@ -3,11 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
+
+	"tfofleet/internal/settings"
 )
 
 func (a *app) command() *cobra.Command {
@@ -32,11 +33,7 @@ target. The evidence is kept, as Parquet files.`,
 	root.SetOut(a.stdout)
 	root.SetErr(a.term)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		var number *strconv.NumError
-		if errors.As(err, &number) { // without the function that read it
-			err = errors.New(strings.Replace(err.Error(), number.Error(), number.Err.Error(), 1))
-		}
-		return fail(exitUsage, err, fmt.Sprintf("%q lists the flags", cmd.CommandPath()+" --help"))
+		return fail(exitUsage, settings.Plain(err), fmt.Sprintf("%q lists the flags", cmd.CommandPath()+" --help"))
 	})
 	root.PersistentFlags().StringVar(&a.logLevel, "log-level", "off", "log to standard error: off, error, warn, info, debug, trace")
 	root.PersistentFlags().BoolVar(&a.logJSON, "log-json", false, "log in JSON")

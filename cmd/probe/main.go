@@ -13,12 +13,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"tfofleet/internal/settings"
 )
 
 func main() {
@@ -124,11 +124,7 @@ func (a *app) command() *cobra.Command {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		var number *strconv.NumError
-		if errors.As(err, &number) { // without the function that read it
-			err = errors.New(strings.Replace(err.Error(), number.Error(), number.Err.Error(), 1))
-		}
-		return fail(exitUsage, err, fmt.Sprintf("%q lists the flags", cmd.CommandPath()+" --help"))
+		return fail(exitUsage, settings.Plain(err), fmt.Sprintf("%q lists the flags", cmd.CommandPath()+" --help"))
 	})
 	example.add(root)
 	root.AddCommand(a.connectCommand(), a.listenCommand(), a.checkCommand(), a.runCommand(), a.spoolCommand(), a.policyCommand(), a.versionCommand(), a.selfTestCommand())

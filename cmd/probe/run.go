@@ -161,7 +161,7 @@ func (a *app) serve(ctx context.Context, f *runFlags) (err error) {
 		return err
 	}
 	probe := agent.New(agent.Config{
-		Name: me.Subject().Name, Version: version.String(), Host: hostToWire(host), Session: m.session, Results: m.results,
+		Name: me.Subject().Name, Version: version.String(), Host: agent.HostToWire(host), Session: m.session, Results: m.results,
 		BootID: bootID(), LookAtHost: lookAtHost(tfo.NetNS(f.netns)), SelfTest: selfTest(m, guard, tfo.NetNS(f.netns)),
 		Guard: guard, Spool: kept, Leases: found.Leases, DialDNS: dialDNS(tfo.NetNS(f.netns), resolver),
 		NewRunner: newRunner(guard, tfo.NetNS(f.netns)), OnWelcome: m.welcomed, OnEnd: m.ended, Prefer: m.prefer,
@@ -283,7 +283,7 @@ func newRunner(guard *policy.Guard, ns tfo.NetNS) func(*pb.SurveySpec) (agent.Ru
 func lookAtHost(ns tfo.NetNS) func() (*pb.Host, error) {
 	return func() (*pb.Host, error) {
 		h, err := tfo.ReadHost(ns)
-		return hostToWire(h), err
+		return agent.HostToWire(h), err
 	}
 }
 
@@ -310,13 +310,6 @@ func (o *onFull) Set(s string) error {
 	}
 	*o = onFull(i)
 	return nil
-}
-
-func hostToWire(h tfo.Host) *pb.Host {
-	return &pb.Host{
-		Hostname: h.Hostname, Kernel: h.Kernel, Arch: h.Arch,
-		TcpFastopen: int32(h.FastOpen), BlackholeTimeoutS: int32(h.BlackholeTimeoutS), CanClearCookies: pb.Tri(h.CanClearCookies),
-	}
 }
 
 func parseResolver(s string) (netip.AddrPort, error) {

@@ -262,6 +262,14 @@ func (h *health) nearPath() (measure.Condition, bool) {
 	return measure.NearPath(h.path).Condition()
 }
 
+// HostToWire is a machine as a probe says it of its own, see Config.
+func HostToWire(h tfo.Host) *pb.Host {
+	return &pb.Host{
+		Hostname: h.Hostname, Kernel: h.Kernel, Arch: h.Arch,
+		TcpFastopen: int32(h.FastOpen), BlackholeTimeoutS: int32(h.BlackholeTimeoutS), CanClearCookies: pb.Tri(h.CanClearCookies),
+	}
+}
+
 // status is how the probe is.
 func (a *Agent) status() *pb.ProbeStatus {
 	readiness, reason := a.readiness()

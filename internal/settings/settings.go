@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,15 @@ import (
 // --log-level.
 func Variable(flag string) string {
 	return "TFOFLEET_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// Plain is the error of a flag without the function that read its number.
+func Plain(err error) error {
+	var number *strconv.NumError
+	if errors.As(err, &number) {
+		return errors.New(strings.Replace(err.Error(), number.Error(), number.Err.Error(), 1))
+	}
+	return err
 }
 
 // Apply sets the named flags of a command that were not given, from the
