@@ -319,7 +319,7 @@ func (s *Server) welcome(ctx context.Context, p *session, hello *pb.Hello) error
 	}
 	events := make(map[store.Key]lease.Event, len(chunks))
 	for _, c := range chunks {
-		events[c.Key] = lease.Forgotten{Probe: p.probe, Instance: p.instance}
+		events[c.Key] = lease.Forgotten{Probe: p.probe}
 		if h, ok := held[name{c.Key, c.Epoch}]; ok {
 			events[c.Key] = lease.Renew{Probe: p.probe, Epoch: c.Epoch, Taken: int(h.GetTaken()), TTL: p.ttl}
 			delete(held, name{c.Key, c.Epoch})

@@ -35,8 +35,7 @@ type (
 		TTL   time.Duration
 	}
 	// Forgotten: the probe lists what it holds, and this lease is not there.
-	// Instance is the process that says so.
-	Forgotten struct{ Probe, Instance string }
+	Forgotten struct{ Probe string }
 	// Results: a batch. Returned targets were never started and are given back.
 	// It renews the lease for as long as it was held for.
 	Results struct {

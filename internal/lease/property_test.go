@@ -39,7 +39,7 @@ func anyEvent(t *rapid.T, s State, freeze time.Time) Event {
 	case 6:
 		return Renew{probe, epoch, rapid.IntRange(0, len(s.Items)+1).Draw(t, "taken"), ttl}
 	case 7:
-		return Forgotten{probe, instance}
+		return Forgotten{probe}
 	case 8, 9:
 		return Results{
 			Probe: probe, Epoch: epoch,

@@ -101,7 +101,7 @@ func TestIfLeaseLostInFlight(t *testing.T) {
 	t.Run("re-offered at the next Hello", func(t *testing.T) {
 		st := tell(t, rules, 1)
 		st.step(Offer{"a", "1"}, Offered, Send)
-		st.step(Forgotten{"a", "1"}, Pending, Requeue)
+		st.step(Forgotten{"a"}, Pending, Requeue)
 		st.items(0) // the process lives and never had it: not started
 		// It never saw epoch 1 and cannot come back with it.
 		st.step(Renew{"a", 1, 0, 0}, Pending, Drop)
@@ -109,7 +109,7 @@ func TestIfLeaseLostInFlight(t *testing.T) {
 	t.Run("also when it is the accept that was lost, with its process", func(t *testing.T) {
 		st := tell(t, rules, 1)
 		st.step(Offer{"a", "1"}, Offered, Send)
-		st.step(Forgotten{"a", "2"}, Pending, Requeue)
+		st.step(Forgotten{"a"}, Pending, Requeue)
 		st.items(0) // nothing is begun before the accept is known to be heard
 	})
 	t.Run("re-offered when the stream is lost", func(t *testing.T) {
@@ -118,7 +118,7 @@ func TestIfLeaseLostInFlight(t *testing.T) {
 		st.step(StreamLost{"b"}, Offered)
 		st.step(StreamLost{"a"}, Pending, Requeue)
 		back := *st
-		back.step(Forgotten{"a", "1"}, Pending)
+		back.step(Forgotten{"a"}, Pending)
 		back.step(Offer{"b", "1"}, Offered, Send)
 		back.items(out)
 		st.step(Offer{"b", "1"}, Offered, Send)
@@ -167,7 +167,7 @@ func TestIfProbeKilledBetweenStartedAndResult(t *testing.T) {
 		st.step(Accept{"a", 1, 0}, Held)
 		st.step(Renew{"a", 1, 2, 0}, Held)
 		st.step(results("a", 1, ItemResult{0, ok}), Held, Keep)
-		st.step(Forgotten{"a", "2"}, Pending, Requeue)
+		st.step(Forgotten{"a"}, Pending, Requeue)
 		// The third would have been announced before it was started.
 		st.items(ok, Result(Interrupted, 0), 0)
 		st.step(Offer{"b", "1"}, Offered, Send)
@@ -181,7 +181,7 @@ func TestIfProbeKilledBetweenStartedAndResult(t *testing.T) {
 		st.step(Offer{"a", "1"}, Offered, Send)
 		st.step(Accept{"a", 1, 0}, Held)
 		st.step(Renew{"a", 1, 2, 0}, Held)
-		st.step(Forgotten{"a", "2"}, Pending, Requeue)
+		st.step(Forgotten{"a"}, Pending, Requeue)
 		st.items(again, again, 0)
 	})
 	t.Run("the probe itself reports it", func(t *testing.T) {
@@ -389,13 +389,13 @@ func TestWhatALeaseLeavesBehind(t *testing.T) {
 		st.step(Offer{"a", "1"}, Offered, Send)
 		st.step(Renew{"a", 1, 2, 0}, Held)
 		st.step(Results{Probe: "a", Epoch: 1, Returned: []uint32{1}}, Held, Keep)
-		st.step(Forgotten{"a", "2"}, Pending, Requeue)
+		st.step(Forgotten{"a"}, Pending, Requeue)
 		if got, want := st.s.Late[0], (Late{1, Result(Interrupted, 0)}); got != want {
 			t.Errorf("the first target is remembered as %v, want %v", got, want)
 		}
 		st.step(Offer{"b", "1"}, Offered, Send)
 		st.step(Accept{"b", 2, 0}, Held)
-		st.step(Forgotten{"b", "2"}, Pending, Requeue) // it had begun nothing
+		st.step(Forgotten{"b"}, Pending, Requeue) // it had begun nothing
 		st.items(Result(Interrupted, 0), 0, 0)
 	})
 	t.Run("offers", func(t *testing.T) {
@@ -407,7 +407,7 @@ func TestWhatALeaseLeavesBehind(t *testing.T) {
 			}
 			st.step(Offer{"a", "1"}, Offered, Send)
 			st.step(Accept{"a", st.s.Epoch, 0}, Held)
-			st.step(Forgotten{"a", "2"}, Pending, Requeue)
+			st.step(Forgotten{"a"}, Pending, Requeue)
 		}
 	})
 	t.Run("leases are counted", func(t *testing.T) {
@@ -451,7 +451,7 @@ func TestLateResultWaits(t *testing.T) {
 		return st.step(results("a", 1, ItemResult{0, bad}), Held, KeepLate)
 	}
 	st := late(rules)
-	st.step(Forgotten{"b", "2"}, Done, Finish)
+	st.step(Forgotten{"b"}, Done, Finish)
 	st.items(bad)
 
 	st = late(rules)
@@ -490,7 +490,7 @@ func TestResultsOfThreeLeases(t *testing.T) {
 	st = tell(t, repeat, 1)
 	st.step(Offer{"a", "1"}, Offered, Send)
 	st.step(Renew{"a", 1, 1, 0}, Held)
-	st.step(Forgotten{"a", "2"}, Pending, Requeue)
+	st.step(Forgotten{"a"}, Pending, Requeue)
 	st.step(results("a", 1, ItemResult{0, cut}), Pending, KeepLate)
 	st.items(again)
 }
@@ -519,7 +519,7 @@ func TestSplitKeepsWhatWas(t *testing.T) {
 	st := tell(t, repeat, 2)
 	st.step(Offer{"a", "1"}, Offered, Send)
 	st.step(results("a", 1, ItemResult{0, ok}), Held, Keep)
-	st.step(Forgotten{"a", "2"}, Pending, Requeue)
+	st.step(Forgotten{"a"}, Pending, Requeue)
 	st.step(Offer{"a", "2"}, Offered, Send)
 	st.step(Cancel{}, Offered, Stop)
 	s := st.s
@@ -602,7 +602,7 @@ func TestGiveUp(t *testing.T) {
 	t.Run("a late result waited for the lease to end", func(t *testing.T) {
 		st := tell(t, rules, 1)
 		st.step(Offer{"a", "1"}, Offered, Send)
-		st.step(Forgotten{"a", "2"}, Pending, Requeue)
+		st.step(Forgotten{"a"}, Pending, Requeue)
 		st.step(Offer{"b", "1"}, Offered, Send)
 		st.step(results("a", 1, ItemResult{0, ok}), Offered, KeepLate)
 		st.step(GiveUp{}, Done, Finish)

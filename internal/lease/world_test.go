@@ -109,7 +109,7 @@ func (w *world) hello(name string) {
 	w.step(StreamLost{name})
 	w.renew(name, w.step)
 	if w.s.holder(w.s.Epoch) == name && (p.epoch == 0 || p.epoch != w.s.Epoch) {
-		w.step(Forgotten{name, fmt.Sprint(p.life)})
+		w.step(Forgotten{name})
 	}
 	for _, u := range slices.Clone(p.unacked) {
 		w.say(u)

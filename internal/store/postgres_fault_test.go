@@ -199,7 +199,7 @@ func (s story) run() {
 			return err
 		}
 		for _, h := range held {
-			if _, _, err := p.Apply(ctx, h.Key, lease.Forgotten{Probe: s.survey, Instance: "1"}, nil); err != nil {
+			if _, _, err := p.Apply(ctx, h.Key, lease.Forgotten{Probe: s.survey}, nil); err != nil {
 				return err
 			}
 		}

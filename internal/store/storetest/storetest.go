@@ -274,7 +274,7 @@ func testClaim(t *testing.T, f *fixture) {
 	f.reopen()
 	// Offered before, durable before it was sent: the next epoch is another.
 	k := store.Key{Survey: "z", Chunk: 1}
-	f.apply(k, lease.Forgotten{Probe: "p", Instance: "2"}, lease.Requeue)
+	f.apply(k, lease.Forgotten{Probe: "p"}, lease.Requeue)
 	if c := f.claim("q"); c.Key != k || c.Epoch != 2 || c.Probe != "q" || c.Items[0].Again() {
 		t.Errorf("claimed %+v", c)
 	}
@@ -312,7 +312,7 @@ func testLateResults(t *testing.T, f *fixture) {
 	f.survey("a", 2, 8, nil)
 	k := f.claim("p").Key
 	f.apply(k, lease.Accept{Probe: "p", Epoch: 1})
-	f.apply(k, lease.Forgotten{Probe: "p", Instance: "2"}, lease.Requeue)
+	f.apply(k, lease.Forgotten{Probe: "p"}, lease.Requeue)
 	f.claim("q")
 	f.report(k, of("p", 1, lease.ItemResult{Index: 0, Result: good}), 0, "late", lease.KeepLate)
 	f.tally("a", map[lease.Item]int64{0: 2})
@@ -591,7 +591,7 @@ func testCountsAlwaysFit(t *testing.T, f *fixture) {
 				}
 				e, b = r, &store.Batch{Epoch: r.Epoch, Sequence: rapid.Uint64Range(0, 3).Draw(t, "sequence"), Probe: "p"}
 			case 4:
-				e = lease.Forgotten{Probe: "p", Instance: "2"}
+				e = lease.Forgotten{Probe: "p"}
 			case 5:
 				e = lease.Cancel{}
 			case 6:
