@@ -19,15 +19,8 @@ import (
 func TestSurveyThatFails(t *testing.T) {
 	t.Parallel()
 	dir, rules := t.TempDir(), lease.DefaultRules(10*time.Second)
-	st, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: rules})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := serve(controller.Config{Dir: dir, Dataset: func(id string) string { return filepath.Join(dir, "surveys", id) }, Store: st, TTL: rules.TTL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.close)
+	st := sqlite(t, dir, store.Options{Rules: rules})
+	r := serveFor(t, controller.Config{Dir: dir, Dataset: func(id string) string { return filepath.Join(dir, "surveys", id) }, Store: st, TTL: rules.TTL})
 	const n = 3 * 64
 	sp := spec()
 	sp.RepeatInterrupted = false

@@ -3,7 +3,6 @@ package controller_test
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -35,10 +34,7 @@ func (s *endings) SetPhase(ctx context.Context, id string, p store.Phase, reason
 func TestFinalBeforeTold(t *testing.T) {
 	t.Parallel()
 	dir, rules := t.TempDir(), lease.DefaultRules(10*time.Second)
-	db, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: rules})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := sqlite(t, dir, store.Options{Rules: rules})
 	var r *rig
 	ends := 0
 	st := &endings{db, func(id string) error {
@@ -55,11 +51,7 @@ func TestFinalBeforeTold(t *testing.T) {
 		}
 		return nil
 	}}
-	r, err = serve(controller.Config{Dir: dir, Dataset: func(string) string { return dir }, Store: st, Heartbeat: 10 * time.Second, TTL: rules.TTL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.close)
+	r = serveFor(t, controller.Config{Dir: dir, Dataset: func(string) string { return dir }, Store: st, Heartbeat: 10 * time.Second, TTL: rules.TTL})
 	id := r.survey(t, 3, spec())
 	if _, err := r.ctl.CancelSurvey(ctx, &pb.CancelSurveyRequest{Survey: id}); err != nil {
 		t.Fatal(err)

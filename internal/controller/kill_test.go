@@ -195,10 +195,7 @@ func inspect(t *testing.T, dir string) int64 {
 	if _, err := os.Stat(filepath.Join(dir, "state.db")); errors.Is(err, fs.ErrNotExist) {
 		return 0
 	}
-	st, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: lease.DefaultRules(time.Second)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := sqlite(t, dir, store.Options{Rules: lease.DefaultRules(time.Second)})
 	defer st.Close()
 	doc, err := dataset.ReadSurvey(dir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -177,17 +177,10 @@ func TestMesh(t *testing.T) {
 func TestMeshNearPath(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	st, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: lease.DefaultRules(10 * time.Second)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := serve(controller.Config{
+	st := sqlite(t, dir, store.Options{Rules: lease.DefaultRules(10 * time.Second)})
+	r := serveFor(t, controller.Config{
 		Dir: dir, Dataset: func(string) string { return dir }, Store: st, Heartbeat: 100 * time.Millisecond, TTL: 10 * time.Second, Reflectors: []string{"192.0.2.9:1"},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.close)
 	found := map[string]pb.NearPath{"a": pb.NearPath_NEAR_PATH_CLEAN, "b": pb.NearPath_NEAR_PATH_STRIPS_OPTION}
 	for name, path := range found {
 		r.member(t, name, func(c *agent.Config) {

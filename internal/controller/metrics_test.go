@@ -1,7 +1,6 @@
 package controller_test
 
 import (
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -22,16 +21,9 @@ func (closed) Close() error { return nil }
 func TestMetricsWithoutStore(t *testing.T) {
 	t.Parallel()
 	dir, rules := t.TempDir(), lease.DefaultRules(10*time.Second)
-	db, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: rules})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := sqlite(t, dir, store.Options{Rules: rules})
 	registry := prometheus.NewRegistry()
-	r, err := serve(controller.Config{Dir: dir, Dataset: func(string) string { return dir }, Store: closed{db}, Metrics: registry, Heartbeat: 10 * time.Second, TTL: rules.TTL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.close)
+	r := serveFor(t, controller.Config{Dir: dir, Dataset: func(string) string { return dir }, Store: closed{db}, Metrics: registry, Heartbeat: 10 * time.Second, TTL: rules.TTL})
 	id := r.survey(t, 3, spec())
 	r.await(t, "it was taken up", func() bool { return r.server.Knows(id) })
 	gather := func() map[string]float64 {

@@ -21,21 +21,14 @@ func (lent) Close() error { return nil }
 func TestSurveyOutOfReach(t *testing.T) {
 	t.Parallel()
 	dir, rules := t.TempDir(), lease.DefaultRules(10*time.Second)
-	st, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: rules})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := sqlite(t, dir, store.Options{Rules: rules})
 	t.Cleanup(func() { st.Close() })
 	var rigs [2]*rig
 	for i, place := range []string{"surveys", "nowhere"} {
-		rigs[i], err = serve(controller.Config{
+		rigs[i] = serveFor(t, controller.Config{
 			Dir: filepath.Join(dir, place), Dataset: func(id string) string { return filepath.Join(dir, place, id) },
 			Store: lent{st}, Name: place, Shared: true, TTL: rules.TTL,
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(rigs[i].close)
 	}
 	id := rigs[0].survey(t, 3, spec())
 	s := rigs[1].raw(t)

@@ -2,7 +2,6 @@ package controller_test
 
 import (
 	"context"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 
@@ -36,16 +35,9 @@ func TestSurveyOfThisMoment(t *testing.T) {
 	t.Parallel()
 	const n = 100
 	dir, rules := t.TempDir(), lease.DefaultRules(0)
-	st, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: rules})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := sqlite(t, dir, store.Options{Rules: rules})
 	lagging := &laggingStore{Store: st}
-	r, err := serve(controller.Config{Dir: dir, Dataset: func(string) string { return dir }, Store: lagging, TTL: rules.TTL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.close)
+	r := serveFor(t, controller.Config{Dir: dir, Dataset: func(string) string { return dir }, Store: lagging, TTL: rules.TTL})
 	list := r.list(t, n)
 	var watch grpc.ServerStreamingClient[pb.WatchSurveyResponse]
 	created := make(chan error)

@@ -65,6 +65,27 @@ func tryOpen(dir string, heartbeat time.Duration, rules lease.Rules) (*rig, erro
 	return serve(controller.Config{Dir: dir, Dataset: func(string) string { return dir }, Store: st, Heartbeat: heartbeat, TTL: rules.TTL})
 }
 
+// sqlite is a store for who serves it, and closes it with that.
+func sqlite(t testing.TB, dir string, opts store.Options) *store.SQLite {
+	t.Helper()
+	st, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// serveFor is serve until the test ends.
+func serveFor(t testing.TB, cfg controller.Config) *rig {
+	t.Helper()
+	r, err := serve(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.close)
+	return r
+}
+
 // serve runs a controller, which has its store for itself.
 func serve(cfg controller.Config) (*rig, error) {
 	cfg.Version, cfg.Logger = "test", quiet

@@ -3,7 +3,6 @@ package controller_test
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -97,16 +96,9 @@ func TestSilentSession(t *testing.T) {
 func TestHeartbeatIsAnswered(t *testing.T) {
 	t.Parallel()
 	dir, rules := t.TempDir(), lease.DefaultRules(time.Minute)
-	st, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: rules})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := sqlite(t, dir, store.Options{Rules: rules})
 	full := &fullStore{Store: st}
-	r, err := serve(controller.Config{Dir: dir, Dataset: func(string) string { return dir }, Store: full, Heartbeat: time.Minute, TTL: rules.TTL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.close)
+	r := serveFor(t, controller.Config{Dir: dir, Dataset: func(string) string { return dir }, Store: full, Heartbeat: time.Minute, TTL: rules.TTL})
 	r.survey(t, 3, spec())
 	s := r.raw(t)
 	if _, err := s.hello(&pb.Hello{Probe: "fra", Instance: "1"}); err != nil {

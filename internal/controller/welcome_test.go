@@ -2,7 +2,6 @@ package controller_test
 
 import (
 	"context"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -40,16 +39,9 @@ func TestLapsedWhileWelcomed(t *testing.T) {
 	rules := lease.DefaultRules(time.Minute)
 	var sooner atomic.Int64 // what the clock was put forward by
 	dir := t.TempDir()
-	st, err := store.OpenSQLite(ctx, filepath.Join(dir, "state.db"), store.Options{Rules: rules, Now: func() time.Time { return time.Now().Add(time.Duration(sooner.Load())) }})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := sqlite(t, dir, store.Options{Rules: rules, Now: func() time.Time { return time.Now().Add(time.Duration(sooner.Load())) }})
 	slow := &slowStore{Store: st}
-	r, err := serve(controller.Config{Dir: dir, Dataset: func(string) string { return dir }, Store: slow, Heartbeat: time.Minute, TTL: rules.TTL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.close)
+	r := serveFor(t, controller.Config{Dir: dir, Dataset: func(string) string { return dir }, Store: slow, Heartbeat: time.Minute, TTL: rules.TTL})
 	id := r.survey(t, n, spec())
 	s := r.raw(t)
 	if _, err := s.hello(&pb.Hello{Probe: "fra", Instance: "1"}); err != nil {
